@@ -1,0 +1,1 @@
+"""The ``evsim`` command: parsing, calling and printing, nothing else."""

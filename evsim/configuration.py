@@ -1,0 +1,221 @@
+"""Typed, frozen configuration: a strict loader for mappings, files and ``a.b=value`` overrides.
+
+A configuration class is a frozen, keyword-only dataclass whose fields have defaults and a one-line
+docstring each. Before it is built, values may be *draws* written as text, ``uniform(0.2, 0.3)``,
+``normal(m, s)``, ``loguniform(a, b)`` or ``choice(a, b, c)``; `resolve_draws` turns them into numbers.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import json
+import os
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+import yaml
+
+from evsim.errors import ConfigError
+from evsim.randomness import RandomDraws
+from evsim.registry import nearest
+
+C = TypeVar("C")
+Tree = dict[str, Any]
+
+_DRAW = re.compile(r"^(uniform|normal|loguniform|choice)\((.*)\)$")
+
+
+def read_file(path: str | os.PathLike[str]) -> Tree:
+    """The mapping in a YAML or JSON file. Raises ConfigError when it is missing, malformed or no mapping."""
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read configuration {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is neither YAML nor JSON: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path} holds a {type(loaded).__name__}, expected a mapping of fields")
+    return loaded
+
+
+def parse_overrides(assignments: Sequence[str]) -> Tree:
+    """The nested mapping that ``["a.b=1", "c=uniform(0,1)"]`` stands for; values are YAML scalars or lists."""
+    tree: Tree = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not all(part.isidentifier() for part in name.split(".")):
+            raise ConfigError(
+                f"cannot read {assignment!r}, expected field=value such as sensor.cutoff_hz=200"
+            )
+        try:
+            value = text.strip() if _DRAW.match(text.strip()) else yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(
+                f"cannot read the value in {assignment!r}: {' '.join(str(error).split())}"
+            ) from error
+        *parents, last = name.split(".")
+        branch: Tree = {last: value}
+        for parent in reversed(parents):
+            branch = {parent: branch}
+        tree = merge(tree, branch)
+    return tree
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+    """A new mapping with the fields of `over` laid over `base`, branch by branch."""
+    merged = dict(base)
+    for name, value in over.items():
+        below = merged.get(name)
+        merged[name] = (
+            merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        )
+    return merged
+
+
+def resolve_draws(tree: Mapping[str, Any], seed: int, clip: str, path: str = "") -> Tree:
+    """`tree` with every draw replaced by its value for (seed, clip); each field has a stream of its own.
+
+    Raises ConfigError for a draw with the wrong arguments.
+    """
+    resolved: Tree = {}
+    for name, value in tree.items():
+        place = f"{path}.{name}" if path else name
+        if isinstance(value, Mapping):
+            resolved[name] = resolve_draws(value, seed, clip, place)
+        elif isinstance(value, str) and _DRAW.match(value.strip()):
+            resolved[name] = _draw(value.strip(), place, RandomDraws(seed, clip, f"configuration:{place}"))
+        else:
+            resolved[name] = value
+    return resolved
+
+
+def has_draws(tree: Mapping[str, Any]) -> bool:
+    """True if a value anywhere in `tree` is a draw."""
+    return any(
+        has_draws(value)
+        if isinstance(value, Mapping)
+        else isinstance(value, str) and bool(_DRAW.match(value.strip()))
+        for value in tree.values()
+    )
+
+
+def build(cls: type[C], tree: Mapping[str, Any], path: str = "") -> C:
+    """An instance of the configuration class from a mapping without draws.
+
+    Missing fields keep their defaults; int is taken for float, bool never for int. Raises ConfigError that
+    names the full path of an unknown field with its nearest neighbour, and of a value of the wrong type.
+    """
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    values = {}
+    for name, value in tree.items():
+        place = f"{path}.{name}" if path else str(name)
+        if name not in names:
+            raise ConfigError(
+                f"unknown field {place!r}{nearest(str(name), names)}; fields here: {', '.join(sorted(names))}"
+            )
+        values[name] = _convert(hints[name], value, place)
+    try:
+        return cls(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{path + '.' if path else ''}{error}") from None
+
+
+def to_tree(config: Any) -> Tree:
+    """The plain, JSON-able mapping of a configuration; `build` reads it back."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def field_documentation(cls: type) -> dict[str, str]:
+    """The one-line docstring under each field of a configuration class."""
+    body = ast.parse(inspect.cleandoc(inspect.getsource(cls))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    documented = {}
+    for field, text in zip(body.body, body.body[1:]):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        ):
+            documented[field.target.id] = " ".join(str(text.value.value).split())
+    return documented
+
+
+def require_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
+    """ConfigError unless low <= value <= high (NaN fails)."""
+    if not low <= value <= high:
+        bounds = f"at least {low}" if high == float("inf") else f"{low} to {high}"
+        raise ConfigError(f"{name} = {value}, expected {bounds}")
+
+
+def _draw(text: str, place: str, draws: RandomDraws) -> Any:
+    match = _DRAW.match(text)
+    assert match is not None
+    kind, arguments = match[1], yaml.safe_load(f"[{match[2]}]")
+    if kind == "choice":
+        if not arguments:
+            raise ConfigError(f"{place} = {text!r} has nothing to choose from")
+        return draws.choice(arguments)
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in arguments)
+    if len(arguments) != 2 or not numbers:
+        raise ConfigError(f"{place} = {text!r}, expected two numbers in the parentheses")
+    low, high = arguments
+    if kind == "loguniform" and min(low, high) <= 0:
+        raise ConfigError(f"{place} = {text!r}, expected positive bounds")
+    return getattr(draws, kind)(low, high)
+
+
+def _convert(hint: Any, value: Any, place: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{place} = {value!r}, expected the fields of {hint.__name__}")  # type: ignore[union-attr]
+        return build(hint, value, place)  # type: ignore[arg-type]
+    if origin is Literal:
+        if value not in arguments or isinstance(value, bool) != isinstance(arguments[0], bool):
+            hint_text = nearest(str(value), [str(option) for option in arguments])
+            raise ConfigError(
+                f"{place} = {value!r}{hint_text}, expected one of {', '.join(map(str, arguments))}"
+            )
+        return value
+    if origin in (Union, types.UnionType):
+        return _convert_union(arguments, value, place)
+    if origin is tuple:
+        return _convert_tuple(arguments, value, place)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(f"{place} = {value!r} ({type(value).__name__}), expected {hint.__name__}")
+    return value
+
+
+def _convert_union(arguments: tuple[Any, ...], value: Any, place: str) -> Any:
+    if value is None and type(None) in arguments:
+        return None
+    failures = []
+    for option in arguments:
+        if option is not type(None):
+            try:
+                return _convert(option, value, place)
+            except ConfigError as error:
+                failures.append(str(error))
+    raise ConfigError(" or ".join(failures))
+
+
+def _convert_tuple(arguments: tuple[Any, ...], value: Any, place: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(f"{place} = {value!r}, expected a list")
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        kinds: tuple[Any, ...] = (arguments[0],) * len(value)
+    else:
+        kinds = arguments
+    if len(kinds) != len(value):
+        raise ConfigError(f"{place} has {len(value)} values, expected {len(kinds)}")
+    return tuple(_convert(kind, item, f"{place}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value)))

@@ -1,0 +1,131 @@
+"""Files and folders that appear under their final name complete, or not at all.
+
+Everything is written under a temporary name in the same folder, flushed and renamed. The temporary name
+carries host and process, so that the next run can tell an abandoned one from one being written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from evsim.errors import InputError, RunError
+
+_TEMPORARY = re.compile(r"^\..+\.(?P<host>[^~]+)~(?P<pid>\d+)~[0-9a-f]{8}\.partial(\.[^.]*)?$")
+_NO_SPACE = {
+    errno.ENOSPC: "no space left on device",
+    errno.EDQUOT: "disk quota exceeded",
+    errno.EFBIG: "file too large",
+}
+
+
+def require_absent(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """`path` as a Path; InputError if something is there and `overwrite` is not set."""
+    found = Path(path)
+    if found.exists() and not overwrite:
+        raise InputError(f"{found} exists; choose another output or pass --overwrite")
+    return found
+
+
+@contextlib.contextmanager
+def atomic_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename what was made there (file or folder) to `path` on success.
+
+    On any exception the temporary is removed and `path` is untouched. Missing parent folders are made.
+    Raises InputError if `path` exists without `overwrite`, RunError when the disk is full.
+    """
+    final = require_absent(path, overwrite=overwrite)
+    temporary = None
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(final.parent)
+        temporary = _temporary_name(final)
+        yield temporary
+        _flush(temporary)
+        _replace(temporary, final)
+    except BaseException as error:
+        if temporary is not None:
+            _remove(temporary)
+        reason = _no_space_reason(error)
+        if reason:
+            raise RunError(f"{final}: {reason}; nothing was kept: free some space and run again") from error
+        raise
+
+
+def remove_abandoned(folder: Path) -> list[Path]:
+    """Remove temporaries in `folder` whose process on this host no longer runs; returns what was removed."""
+    removed = []
+    for entry in folder.iterdir():
+        match = _TEMPORARY.match(entry.name)
+        if match and match["host"] == _host() and not _runs(int(match["pid"])):
+            _remove(entry)
+            removed.append(entry)
+    return removed
+
+
+def _temporary_name(final: Path) -> Path:
+    # The suffix stays last: image and video writers choose their encoder by it.
+    return final.with_name(
+        f".{final.name}.{_host()}~{os.getpid()}~{secrets.token_hex(4)}.partial{final.suffix}"
+    )
+
+
+def _host() -> str:
+    return socket.gethostname().replace("~", "-") or "localhost"
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _flush(path: Path) -> None:
+    for entry in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        descriptor = os.open(entry, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _replace(temporary: Path, final: Path) -> None:
+    if final.is_dir() or (final.exists() and temporary.is_dir()):
+        # Only a file can be renamed over what exists: step the old one aside under a temporary name first.
+        aside = _temporary_name(final)
+        final.rename(aside)
+        temporary.rename(final)
+        _remove(aside)
+    else:
+        temporary.replace(final)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _no_space_reason(error: BaseException) -> str:
+    """Why the disk refused, or empty: libraries hide the errno in the text of other exceptions."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _NO_SPACE:
+            return _NO_SPACE[cause.errno]
+        for number, words in _NO_SPACE.items():
+            if f"errno = {number}," in str(cause) or os.strerror(number).lower() in str(cause).lower():
+                return words
+        cause = cause.__cause__ or cause.__context__
+    return ""
