@@ -45,7 +45,7 @@ def read_file(path: str | os.PathLike[str]) -> Tree:
 
 
 def parse_overrides(assignments: Sequence[str]) -> Tree:
-    """The nested mapping that ``["a.b=1", "c=uniform(0,1)"]`` stands for; values are YAML scalars or lists."""
+    """The nested mapping that ``["a.b=1", "c=uniform(0,1)"]`` stands for; values are YAML."""
     tree: Tree = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")

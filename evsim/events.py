@@ -130,7 +130,8 @@ class Events:
         """
         if self.x.dtype.kind == "f" or max(self.width, self.height) > np.iinfo(np.int16).max + 1:
             raise InputError(
-                f"x is {self.x.dtype} on a {self.width}x{self.height} sensor; the structured form holds int16 pixels"
+                f"x is {self.x.dtype} on a {self.width}x{self.height} sensor; "
+                "the structured form holds int16 pixels"
             )
         array = np.empty(len(self), STRUCTURED_DTYPE)
         for name in "xytp":
@@ -203,13 +204,13 @@ def _check_values(events: Events) -> None:
         )
     for name, limit in (("x", events.width), ("y", events.height)):
         column = getattr(events, name)
-        # Negated so that NaN counts as outside; a sub-pixel position may lie up to the last pixel's far border.
+        # Negated so that NaN counts as outside; a sub-pixel position reaches up to the last pixel's border.
         outside = ~((column >= 0) & (column < limit))
         if outside.any():
             row = int(np.argmax(outside))
             raise InputError(
-                f"{int(outside.sum())} of {len(events)} events lie outside the {events.width}x{events.height} "
-                f"sensor: event {row} has {name} = {column[row]}; give the right sensor size or crop the events"
+                f"{int(outside.sum())} of {len(events)} events lie outside the sensor of {events.width}x"
+                f"{events.height}: event {row} has {name} = {column[row]}; give the right size or crop"
             )
     if events.p.max() > 1:
         raise InputError(f"polarity reaches {events.p.max()}, expected 0 (OFF) and 1 (ON)")
