@@ -1,0 +1,244 @@
+"""What every verb shares: options, how a configuration is put together, progress, printed results."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass
+class Settings:
+    """What --debug and --json said; one object per run of the command, held by the entry point."""
+
+    debug: bool = False
+    json: bool = False
+
+
+class Verb(click.Command):
+    """A command with --json and --debug, which every verb has."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += [
+            _setting("json", "Print the result as JSON."),
+            _setting("debug", "Show the traceback of an error."),
+        ]
+
+
+def _setting(name: str, text: str) -> click.Option:
+    def keep(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+        setattr(context.ensure_object(Settings), name, value)
+
+    return click.Option(
+        [f"--{name}"], is_flag=True, expose_value=False, is_eager=True, callback=keep, help=text
+    )
+
+
+def print_result(result: Mapping[str, Any], *, title: str = "") -> None:
+    """Print a result on stdout: JSON with --json, else an aligned table of names and values."""
+    if click.get_current_context().ensure_object(Settings).json:
+        click.echo(json.dumps(result, default=str))
+        return
+    if title:
+        click.echo(title)
+    for line in _table(result):
+        click.echo(line)
+
+
+def _table(result: Mapping[str, Any], indent: str = "  ") -> list[str]:
+    width = max((len(str(name)) for name in result), default=0)
+    lines = []
+    for name, value in result.items():
+        words = str(name).replace("_", " ")
+        if isinstance(value, Mapping) and value:
+            lines += [f"{indent}{words}", *_table(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{words:<{width}}  {_text(value)}")
+    return lines
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, float):
+        return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(item) for item in value)
+    return str(value)
+
+
+class Progress:
+    """Progress on stderr: a bar with rate and remaining time on a terminal, plain lines elsewhere."""
+
+    PLAIN_SECONDS = 10.0
+
+    def __init__(self, what: str, unit: str) -> None:
+        self.what, self.unit = what, unit
+        self._bar: Any = None
+        self._started = self._last = time.monotonic()
+
+    def __call__(self, done: int, total: int | None, note: str = "") -> None:
+        """Report that `done` of `total` units are finished; note: a few words shown behind."""
+        if sys.stderr.isatty():
+            self._draw(done, total, note)
+        elif time.monotonic() - self._last >= self.PLAIN_SECONDS:
+            self._last = time.monotonic()
+            rate = done / max(self._last - self._started, 1e-9)
+            left = f", {(total - done) / rate:.0f} s left" if total and rate else ""
+            of = f" of {total}" if total else ""
+            click.echo(f"{self.what}: {done}{of} {self.unit}, {rate:.1f}/s{left} {note}".rstrip(), err=True)
+
+    def _draw(self, done: int, total: int | None, note: str) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, unit=f" {self.unit}", desc=self.what, file=sys.stderr, leave=False)
+        self._bar.total = total
+        self._bar.set_postfix_str(note, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """Take the bar off the terminal."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class Size(click.ParamType):
+    """WxH, such as 346x260."""
+
+    name = "WxH"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).lower().split("x")
+        if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+            self.fail(f"{value!r} is not a size such as 346x260", parameter, context)
+        return int(parts[0]), int(parts[1])
+
+
+class Crop(click.ParamType):
+    """LEFT,RIGHT,TOP,BOTTOM pixels cut from each side."""
+
+    name = "L,R,T,B"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> tuple[int, int, int, int]:
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).split(",")
+        if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
+            self.fail(f"{value!r} is not four pixel counts such as 10,10,0,0", parameter, context)
+        left, right, top, bottom = (int(part) for part in parts)
+        return left, right, top, bottom
+
+
+def apply_options(options: list[Callable[[F], F]]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+input_argument = click.argument("source", type=click.Path(path_type=Path), metavar="INPUT")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+seed_option = click.option("--seed", type=int, default=None, help="Decides every random draw.  [default: 0]")
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=None,
+    help="Threads of the sensor pass.  [default: all cores]",
+)
+dry_run_option = click.option("--dry-run", is_flag=True, help="Print the plan and the sizes; write nothing.")
+
+
+def output_option(what: str, *, required: bool = True) -> Callable[[F], F]:
+    """-o/--output; `what` says which kinds the suffix selects."""
+    return click.option(
+        "-o", "--output", type=click.Path(path_type=Path), required=required, metavar="PATH", help=what
+    )
+
+
+clip_options = apply_options(
+    [
+        click.option("--start", type=float, default=None, metavar="SECONDS", help="Begin here in the clip."),
+        click.option("--stop", type=float, default=None, metavar="SECONDS", help="End before this time."),
+        click.option("--crop", type=Crop(), default=None, help="Pixels cut per side: left,right,top,bottom."),
+        click.option("--size", type=Size(), default=None, help="Resize to this many pixels, after the crop."),
+        click.option(
+            "--fps", type=float, default=None, help="Frame rate; needed where the input has no times."
+        ),
+        click.option(
+            "--slow-motion",
+            type=float,
+            default=None,
+            metavar="FACTOR",
+            help="The clip plays this many times slower than the scene was.",
+        ),
+        click.option(
+            "--transfer",
+            type=click.Choice(["srgb", "gamma", "linear", "raw", "log"]),
+            default=None,
+            help="What the code values mean, where the file cannot say.",
+        ),
+    ]
+)
+
+configuration_options = apply_options(
+    [
+        click.option(
+            "--preset", default=None, help="A named configuration: `evsim simulate --list-presets`."
+        ),
+        click.option(
+            "--config",
+            "config_file",
+            type=click.Path(path_type=Path),
+            default=None,
+            help="YAML or JSON of fields.",
+        ),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="FIELD=VALUE",
+            help="Override a field, e.g. sensor.contrast_threshold_on=0.3 or =uniform(0.2,0.3). Repeatable.",
+        ),
+    ]
+)
+
+
+def selection_tree(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a clip selection that the options set."""
+    names = {
+        "start_s": "start",
+        "stop_s": "stop",
+        "crop": "crop",
+        "size": "size",
+        "fps": "fps",
+        "slow_motion": "slow_motion",
+    }
+    return {field: options[name] for field, name in names.items() if options[name] is not None}

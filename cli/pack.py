@@ -1,0 +1,52 @@
+"""`evsim pack`: event files to training data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from evsim.cli.conventions import Verb, input_argument, output_option, overwrite_option, print_result
+
+
+@click.group()
+def pack() -> None:
+    """Pack event files into training data."""
+
+
+@pack.command(cls=Verb)
+@input_argument
+@output_option("Folder to write.")
+@click.option("--memmap", is_flag=True, help="Memory-mapped folders and the two list files, instead of HDF5.")
+@click.option(
+    "--val-fraction",
+    type=click.FloatRange(0, 1),
+    default=None,
+    help="Share of sequences that validate, drawn with --seed.  [default: every 10th]",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Decides the draw of --val-fraction.")
+@overwrite_option
+def rled(
+    source: Path, output: Path, memmap: bool, val_fraction: float | None, seed: int, overwrite: bool
+) -> None:
+    """RLED or simulated HDF5 (one file, or a tree of them) to RLED HDF5 or memmap.
+
+    Example: evsim pack rled events/ -o packed --memmap
+    """
+    from evsim.pipelines.pack import pack_rled
+
+    summary = pack_rled(
+        source, output, memmap=memmap, overwrite=overwrite, val_fraction=val_fraction, seed=seed
+    )
+    for note in summary.notes:
+        click.echo(f"evsim: {note}", err=True)
+    print_result(
+        {
+            "output": str(output),
+            "sequences": len(summary.sequences),
+            "events": summary.events,
+            "images": summary.images,
+            "train": len(summary.train),
+            "validation": len(summary.validation),
+        },
+        title=f"{source} -> {output}",
+    )

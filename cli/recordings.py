@@ -1,0 +1,135 @@
+"""`evsim convert`, `evsim info` and `evsim view`: event files of any format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from evsim.cli.conventions import (
+    Size,
+    Verb,
+    apply_options,
+    input_argument,
+    output_option,
+    overwrite_option,
+    print_result,
+)
+
+reading_options = apply_options(
+    [
+        click.option("--size", type=Size(), default=None, help="Sensor size, where the file does not say."),
+        click.option(
+            "--unit",
+            type=click.Choice(["s", "ms", "us", "ns"]),
+            default=None,
+            help="Time unit, where the file does not say.",
+        ),
+        click.option(
+            "--format", "source_format", default=None, help="Format of the input, instead of sniffing."
+        ),
+    ]
+)
+
+
+@click.command(cls=Verb)
+@input_argument
+@click.argument("destination", type=click.Path(path_type=Path), metavar="OUTPUT")
+@reading_options
+@click.option("--to", "target_format", default=None, help="Format of the output, instead of by suffix.")
+@click.option("--round", "round_coordinates", is_flag=True, help="Round sub-pixel coordinates to pixels.")
+@overwrite_option
+def convert(
+    source: Path,
+    destination: Path,
+    size: tuple[int, int] | None,
+    unit: str | None,
+    source_format: str | None,
+    target_format: str | None,
+    round_coordinates: bool,
+    overwrite: bool,
+) -> None:
+    """Convert an event file; says what was changed on the way.
+
+    Example: evsim convert events.h5 events.txt
+    """
+    from evsim.formats import convert as convert_events
+
+    changes = convert_events(
+        source,
+        destination,
+        format=target_format,
+        source_format=source_format,
+        size=size,
+        unit=unit,
+        round_coordinates=round_coordinates,
+        overwrite=overwrite,
+    )
+    print_result(
+        {"output": str(destination), "changes": changes or ["none"]}, title=f"{source} -> {destination}"
+    )
+
+
+@click.command(cls=Verb)
+@input_argument
+@reading_options
+def info(source: Path, size: tuple[int, int] | None, unit: str | None, source_format: str | None) -> None:
+    """What an event file, a video or a folder of frames holds.
+
+    Example: evsim info events.h5
+    """
+    print_result(_describe(source, size, unit, source_format), title=str(source))
+
+
+def _describe(
+    source: Path, size: tuple[int, int] | None, unit: str | None, source_format: str | None
+) -> dict[str, Any]:
+    from evsim.errors import InputError
+    from evsim.formats import describe, open_events, sniff
+
+    if source_format is None and not sniff(source):
+        from evsim.media import open_source
+
+        try:
+            return open_source(source).describe()
+        except InputError as error:
+            raise InputError(f"{source} is no known event format, and as frames: {error}") from error
+    with open_events(source, size=size, unit=unit, format=source_format) as recording:
+        return describe(recording)
+
+
+@click.command(cls=Verb)
+@input_argument
+@output_option("Picture (.png) or video (.webm, .mp4, .avi).")
+@reading_options
+@click.option(
+    "--panels", type=click.IntRange(1, 64), default=8, show_default=True, help="Panels of the picture."
+)
+@click.option(
+    "--window", type=float, default=None, metavar="MS", help="Milliseconds of events per panel or frame."
+)
+@click.option("--fps", type=float, default=30.0, show_default=True, help="Playback rate of the video.")
+@click.option("--slow", type=float, default=1.0, show_default=True, help="Play this many times slower.")
+@overwrite_option
+def view(source: Path, output: Path, **options: Any) -> None:
+    """Render an event file as a contact sheet or a video.
+
+    Example: evsim view events.h5 -o events.png
+    """
+    from evsim.pipelines.view import view_recording
+
+    from evsim.formats import open_events
+
+    with open_events(
+        source, size=options["size"], unit=options["unit"], format=options["source_format"]
+    ) as recording:
+        result = view_recording(
+            recording,
+            output,
+            panels=options["panels"],
+            window_us=None if options["window"] is None else round(options["window"] * 1000),
+            fps=options["fps"],
+            slow=options["slow"],
+            overwrite=options["overwrite"],
+        )
+    print_result(result, title=f"{source} -> {output}")

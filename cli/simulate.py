@@ -1,0 +1,161 @@
+"""`evsim simulate`: video or a moved still image to events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from evsim.cli.conventions import (
+    Progress,
+    Size,
+    Verb,
+    clip_options,
+    configuration_options,
+    dry_run_option,
+    input_argument,
+    output_option,
+    overwrite_option,
+    print_result,
+    seed_option,
+    selection_tree,
+    threads_option,
+)
+
+if TYPE_CHECKING:
+    from evsim.pipelines.simulate import ClipJob
+
+    from evsim.media import FrameSource
+
+OUTPUT_HELP = (
+    "Event file; the suffix selects the format: .h5, .npz, .npy, .txt, none for an RLED memmap folder."
+)
+
+frames_option = click.option(
+    "--frames",
+    type=click.Choice(["source", "all", "none"]),
+    default=None,
+    help="Frames stored with the events.  [default: source]",
+)
+factor_option = click.option(
+    "--factor",
+    default=None,
+    metavar="N|auto",
+    help="Upsampling: frames per source interval, or chosen from the motion.",
+)
+
+
+def _list_presets(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if not value:
+        return
+    from evsim.chain import preset_names
+
+    for name in preset_names():
+        click.echo(name)
+    context.exit()
+
+
+@click.group()
+@click.option("--list-presets", is_flag=True, is_eager=True, expose_value=False, callback=_list_presets)
+def simulate() -> None:
+    """Simulate the events of a low-light event camera."""
+
+
+@simulate.command(cls=Verb)
+@input_argument
+@output_option(OUTPUT_HELP)
+@configuration_options
+@factor_option
+@clip_options
+@frames_option
+@seed_option
+@threads_option
+@overwrite_option
+@dry_run_option
+def video(source: Path, output: Path, **options: Any) -> None:
+    """Events of a video file, an image folder or a stack of arrays.
+
+    Example: evsim simulate video clip.mp4 -o clip.h5 --preset sim2real
+    """
+    from evsim.media import open_source
+
+    job = _compose(options, selection_tree(options))
+    _run(open_source(source, selection=job.selection, transfer=job.transfer), output, job, options)
+
+
+@simulate.command(cls=Verb)
+@input_argument
+@output_option(OUTPUT_HELP)
+@click.option("--motion", default="circle", help="Camera path: circle, pan, zigzag, zoom-rotate, shake.")
+@click.option("--amplitude", type=float, default=20.0, show_default=True, help="Largest shift in pixels.")
+@click.option("--duration", type=float, default=1.0, show_default=True, help="Seconds.")
+@click.option("--fps", type=float, default=30.0, show_default=True, help="Rendered frames per second.")
+@click.option("--size", type=Size(), default=(346, 260), show_default="346x260", help="Sensor size.")
+@configuration_options
+@factor_option
+@frames_option
+@seed_option
+@threads_option
+@overwrite_option
+@dry_run_option
+def image(source: Path, output: Path, motion: str, amplitude: float, duration: float, **options: Any) -> None:
+    """Events of a still image under a known camera motion.
+
+    Example: evsim simulate image photo.jpg -o photo.h5 --motion zigzag --duration 2
+    """
+    from evsim.media import CameraMotion, StillImageSource
+
+    job = _compose(options, {})
+    still = StillImageSource(
+        source,
+        CameraMotion(path=motion, amplitude_px=amplitude),
+        duration_s=duration,
+        fps=options["fps"],
+        size=options["size"],
+    )
+    _run(still, output, job, options)
+
+
+def _compose(options: dict[str, Any], selection: dict[str, Any]) -> ClipJob:
+    from evsim.pipelines.simulate import compose
+
+    names = ("seed", "frames", "transfer")
+    given: dict[str, Any] = {name: options[name] for name in names if options.get(name) is not None}
+    if selection:
+        given["selection"] = selection
+    if options["factor"] is not None:
+        given["upsample"] = _factor_tree(options["factor"])
+    return compose(
+        preset=options["preset"],
+        config_file=options["config_file"],
+        overrides=options["overrides"],
+        job=given,
+    )
+
+
+def _factor_tree(text: str) -> dict[str, Any]:
+    if text == "auto":
+        return {"adaptive": True}
+    if not text.isdecimal() or int(text) < 1:
+        raise click.BadParameter(
+            f"{text!r} is neither a whole number above 0 nor auto", param_hint="--factor"
+        )
+    return {"adaptive": False, "factor": int(text)}
+
+
+def _run(source: FrameSource, output: Path, job: ClipJob, options: dict[str, Any]) -> None:
+    from evsim.pipelines.simulate import plan_clip, simulate_clip
+
+    from evsim.files import require_absent
+
+    require_absent(output, overwrite=options["overwrite"])
+    if options["dry_run"]:
+        print_result(
+            {"output": str(output), **plan_clip(source, job).summary()}, title="Plan (nothing written)"
+        )
+        return
+    with Progress("simulate", "frames") as progress:
+        result = simulate_clip(
+            source, output, job, threads=options["threads"], overwrite=options["overwrite"], report=progress
+        )
+    print_result(result.summary(), title=f"{source.name} -> {output}")

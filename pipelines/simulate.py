@@ -1,0 +1,264 @@
+"""One clip to one event file: the job behind `evsim simulate`.
+
+A job is pure: inputs + configuration + seed -> one output. The file appears complete or not at all; the
+resolved configuration is written beside it and can be fed back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from evsim import configuration
+from evsim.chain import DEFAULT_PRESET, ClipSimulation, SimulationConfig, content_record, read_preset
+from evsim.configuration import Tree
+from evsim.errors import InputError
+from evsim.files import atomic_output, require_absent
+from evsim.formats import create_events, format_for
+from evsim.media import Frame, FrameSource, Selection, Transfer
+
+StoredFrames = Literal["source", "all", "none"]
+Report = Callable[[int, int | None, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipJob(SimulationConfig):
+    """The full, repeatable description of one simulated clip, apart from where its input lies."""
+
+    seed: int = 0
+    """Decides every random draw."""
+    clip: str = ""
+    """POSIX path relative to the data set's root; empty for a single video."""
+    selection: Selection = field(default_factory=Selection)
+    """Which part of the clip, and how its times are read."""
+    transfer: Transfer | None = None
+    """What the code values mean; as the file says where absent."""
+    frames: StoredFrames = "source"
+    """Which frames are stored with the events."""
+
+
+@dataclass(frozen=True)
+class ClipResult:
+    """What a finished job wrote. seconds: per stage, and in total under `total`."""
+
+    output: Path
+    configuration: Path
+    width: int
+    height: int
+    source_frames: int
+    frames: int
+    cuts: int
+    duration_s: float
+    events: int
+    on_events: int
+    labels: dict[str, int]
+    seconds: dict[str, float]
+
+    def summary(self) -> dict[str, Any]:
+        """Names and values to print."""
+        return {
+            "output": str(self.output),
+            "configuration": str(self.configuration),
+            "size": f"{self.width}x{self.height}",
+            "source_frames": self.source_frames,
+            "frames": self.frames,
+            "intervals": max(self.frames - 1, 0),
+            "scene_cuts": self.cuts,
+            "duration_s": self.duration_s,
+            "events": self.events,
+            "on_share": self.on_events / self.events if self.events else None,
+            "mean_rate_hz": self.events / self.duration_s if self.duration_s else None,
+            "labels": self.labels,
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+        }
+
+
+def compose(
+    *,
+    preset: str | None = None,
+    config_file: Path | None = None,
+    overrides: tuple[str, ...] = (),
+    job: Tree | None = None,
+) -> ClipJob:
+    """The job of a preset, a file, ``field=value`` overrides and explicit options; later ones win.
+
+    job: explicit options as a tree of `ClipJob` fields. Draws are resolved for the job's seed and clip.
+    Raises ConfigError that names the field.
+    """
+    tree = read_preset(preset or DEFAULT_PRESET)
+    for layer in (
+        configuration.read_file(config_file) if config_file else {},
+        configuration.parse_overrides(overrides),
+        job or {},
+    ):
+        tree = configuration.merge(tree, layer)
+    identity = configuration.build(ClipJob, {name: tree[name] for name in ("seed", "clip") if name in tree})
+    return configuration.build(ClipJob, configuration.resolve_draws(tree, identity.seed, identity.clip))
+
+
+def simulate_clip(
+    source: FrameSource,
+    output: Path,
+    job: ClipJob,
+    *,
+    threads: int | None = None,
+    overwrite: bool = False,
+    report: Report | None = None,
+) -> ClipResult:
+    """Simulate `source` and write `output` (format by suffix) with its configuration beside it.
+
+    report: called with (frames done, frames expected or None, a few words) after every frame.
+    Raises InputError for an input or output that cannot be used, RunError when the disk is full.
+    """
+    require_absent(output, overwrite=overwrite)
+    started = time.perf_counter()
+    simulation = ClipSimulation(source, job, seed=job.seed, clip=job.clip, threads=threads)
+    record = {**content_record(simulation), "transfer": source.transfer}
+    times = _write(simulation, output, job, record, overwrite, report)
+    clock = simulation.clock
+    beside = write_configuration(job, output)
+    total = time.perf_counter() - started
+    seconds = {**clock.seconds, "write": total - sum(clock.seconds.values()), "total": total}
+    return ClipResult(
+        output=output,
+        configuration=beside,
+        width=source.width,
+        height=source.height,
+        source_frames=clock.source_frames,
+        frames=clock.frames,
+        cuts=clock.cuts,
+        duration_s=(times[1] - times[0]) / 1e9,
+        events=clock.events,
+        on_events=clock.on_events,
+        labels=clock.labels,
+        seconds=seconds,
+    )
+
+
+def _write(
+    simulation: ClipSimulation,
+    output: Path,
+    job: ClipJob,
+    record: Tree,
+    overwrite: bool,
+    report: Report | None,
+) -> tuple[int, int]:
+    """Stream the simulation into the file; returns the times of the first and the last frame."""
+    source, target = simulation.source, format_for(output)
+    expected = expected_frames(source, job)
+    first = last = None
+    with create_events(
+        output,
+        source.width,
+        source.height,
+        format=target.name,
+        labels=target.labels,
+        seed=job.seed,
+        config=record,
+        overwrite=overwrite,
+    ) as writer:
+        for step in simulation:
+            first, last = (step.frame.t_ns if first is None else first), step.frame.t_ns
+            writer.append(step.events)
+            if target.images and _is_stored(step.frame, job.frames):
+                writer.append_image(to_8_bit(step.frame.image), step.frame.t_ns / 1000)
+            if report:
+                report(simulation.clock.frames, expected, f"{simulation.clock.events:,} events")
+    assert first is not None
+    assert last is not None
+    return first, last
+
+
+def _is_stored(frame: Frame, which: StoredFrames) -> bool:
+    return which == "all" or (which == "source" and frame.source_index is not None)
+
+
+def to_8_bit(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """The 8-bit code values of a frame; uint16 and float32 (full scale 1.0) are rounded to nearest."""
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype == np.uint16:
+        return ((image.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    return np.rint(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
+
+
+def expected_frames(source: FrameSource, job: SimulationConfig) -> int | None:
+    """How many upsampled frames will come, or None where only the clip's motion or end can tell."""
+    count = source.frame_count if source.frame_count is not None else getattr(source, "frames_expected", None)
+    if count is None or job.upsample.adaptive:
+        return None
+    factor = 1 if job.upsample.method == "none" else job.upsample.factor
+    return (count - 1) * factor + 1
+
+
+def write_configuration(job: ClipJob, output: Path) -> Path:
+    """Write the resolved configuration beside `output` as ``<stem>.config.yaml``; `compose` reads it."""
+    path = output.with_name(f"{output.stem}.config.yaml")
+    with atomic_output(path, overwrite=True) as temporary:
+        temporary.write_text(yaml.safe_dump(configuration.to_tree(job), sort_keys=False), encoding="utf-8")
+    return path
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """What a job would do, from the description of its source and a measured sample of its first frames."""
+
+    source: dict[str, Any]
+    frames: int | None
+    sampled_frames: int
+    events_per_frame: float
+    seconds_per_frame: float
+    bytes_per_event: int = 13
+
+    def summary(self) -> dict[str, Any]:
+        """Names and values to print; estimates are None where the number of frames is not known."""
+        events = None if self.frames is None else int(self.events_per_frame * (self.frames - 1))
+        return {
+            "source": self.source,
+            "upsampled_frames": self.frames,
+            "estimated_from_frames": self.sampled_frames,
+            "estimated_events": events,
+            "estimated_megabytes": None if events is None else round(events * self.bytes_per_event / 1e6, 1),
+            "estimated_seconds": None
+            if self.frames is None
+            else round(self.frames * self.seconds_per_frame, 1),
+        }
+
+
+def plan_clip(source: FrameSource, job: ClipJob, *, sample_source_frames: int = 4) -> ClipPlan:
+    """Simulate the first few source frames without writing, and say what the whole clip would take.
+
+    The first source interval is left out of the timing: it pays for compilation and first use.
+    """
+    simulation = ClipSimulation(source, job, seed=job.seed, clip=job.clip)
+    marks = []
+    for step in _first_source_frames(simulation, sample_source_frames):
+        if step.source_index is not None:
+            marks.append((time.perf_counter(), simulation.clock.frames, simulation.clock.events))
+    if len(marks) < 2:
+        raise InputError(
+            f"{source.name} gave {len(marks)} frame, expected at least 2: events need an interval"
+        )
+    (start, frames0, events0), (stop, frames1, events1) = marks[1 if len(marks) > 2 else 0], marks[-1]
+    describe = getattr(source, "describe", dict)
+    return ClipPlan(
+        source=describe(),
+        frames=expected_frames(source, job),
+        sampled_frames=frames1,
+        events_per_frame=(events1 - events0) / (frames1 - frames0),
+        seconds_per_frame=(stop - start) / (frames1 - frames0),
+    )
+
+
+def _first_source_frames(simulation: ClipSimulation, count: int) -> Iterator[Frame]:
+    for step in simulation:
+        yield step.frame
+        if step.frame.source_index is not None and step.frame.source_index >= count - 1:
+            return

@@ -1,0 +1,94 @@
+"""Single stages of the chain, frames in and frames out: the work behind `evsim upsample` and `unprocess`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from evsim.pipelines.simulate import ClipJob, Report, expected_frames
+
+from evsim import configuration
+from evsim.chain import SimulationConfig
+from evsim.errors import InputError
+from evsim.files import require_absent
+from evsim.isp import draw_parameters, unprocess
+from evsim.media import Frame, FrameSource, open_writer
+from evsim.upsample import UpsampleConfig, upsample
+
+
+def upsample_to_file(
+    source: FrameSource,
+    output: Path,
+    fields: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Write `source` with more frames per second; `fields` are those of `UpsampleConfig`.
+
+    Returns names and values to print. Raises InputError for what cannot be read or written.
+    """
+    config = configuration.build(UpsampleConfig, fields, "upsample")
+    expected = expected_frames(source, SimulationConfig(upsample=config))
+    if dry_run:
+        return _plan(source, output, expected, overwrite)
+    written, cuts = _write_frames(
+        upsample(source, config), source, output, expected, overwrite, report, config.factor
+    )
+    return {"output": str(output), "frames": written, "scene_cuts": cuts}
+
+
+def unprocess_to_file(
+    source: FrameSource,
+    output: Path,
+    job: ClipJob,
+    *,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Write the RAW light of every frame of `source`; the draws of the inverse ISP follow the job's seed.
+
+    Returns names and values to print. Raises InputError for what cannot be read or written.
+    """
+    parameters = draw_parameters(job.isp, job.seed, job.clip)
+    expected = source.frame_count
+    record = {"isp": configuration.to_tree(job.isp), "parameters": parameters.to_dict()}
+    if dry_run:
+        return {**_plan(source, output, expected, overwrite), **record}
+    light = (
+        frame._replace(image=unprocess(frame.image, parameters, job.isp, source.transfer)) for frame in source
+    )
+    written, _ = _write_frames(light, source, output, expected, overwrite, report, 1)
+    return {"output": str(output), "frames": written, **record}
+
+
+def _plan(source: FrameSource, output: Path, expected: int | None, overwrite: bool) -> dict[str, Any]:
+    require_absent(output, overwrite=overwrite)
+    describe = getattr(source, "describe", dict)
+    return {"output": str(output), "source": describe(), "frames": expected, "written": "nothing"}
+
+
+def _write_frames(
+    frames: Iterable[Frame],
+    source: FrameSource,
+    output: Path,
+    expected: int | None,
+    overwrite: bool,
+    report: Report | None,
+    factor: int,
+) -> tuple[int, int]:
+    written = cuts = 0
+    fps = getattr(source, "fps", 0.0) * factor or None
+    with open_writer(output, fps=fps, size=(source.width, source.height), overwrite=overwrite) as writer:
+        for frame in frames:
+            writer.write(frame.image, frame.t_ns)
+            written += 1
+            cuts += frame.cut
+            if report:
+                report(written, expected, "")
+        if not written:
+            raise InputError(f"{source.name} gave no frame")
+    return written, cuts

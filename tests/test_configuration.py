@@ -1,0 +1,151 @@
+"""Strict loading of configuration: overrides, draws, types, and errors that name the field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from evsim import configuration
+from evsim.configuration import build, merge, parse_overrides, resolve_draws, to_tree
+from evsim.errors import ConfigError, InputError
+from evsim.randomness import RandomDraws, derive_key
+from evsim.registry import Registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    cutoff_hz: float = 300.0
+    """Corner frequency in hertz."""
+    order: Literal["first", "second"] = "first"
+    """Filter order."""
+
+    def __post_init__(self) -> None:
+        configuration.require_range("cutoff_hz", self.cutoff_hz, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    steps: int = 4
+    """How many steps."""
+    enabled: bool = True
+    """Whether it runs."""
+    span: tuple[float, float] = (0.0, 1.0)
+    """Two ends."""
+    limit: float | None = None
+    """No limit when absent."""
+    filter: Filter = field(default_factory=Filter)
+    """The filter."""
+
+
+def test_overrides_reach_nested_fields_and_leave_the_rest() -> None:
+    tree = merge(
+        {"steps": 7, "filter": {"order": "second"}}, parse_overrides(["filter.cutoff_hz=50", "span=[1, 2]"])
+    )
+    assert build(Example, tree) == Example(
+        steps=7, span=(1.0, 2.0), filter=Filter(cutoff_hz=50.0, order="second")
+    )
+
+
+def test_a_configuration_survives_being_written_and_read(tmp_path: Path) -> None:
+    config = Example(limit=0.5, span=(2.0, 3.0), filter=Filter(order="second"))
+    path = tmp_path / "config.yaml"
+    path.write_text(str(to_tree(config)).replace("None", "null").replace("True", "true"))
+    assert build(Example, configuration.read_file(path)) == config
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("filter.cutof_hz=3", r"unknown field 'filter.cutof_hz' \(did you mean 'cutoff_hz'\?\)"),
+        ("steps=1.5", r"steps = 1.5 \(float\), expected int"),
+        ("steps=true", r"steps = True \(bool\), expected int"),
+        ("enabled=1", r"enabled = 1 \(int\), expected bool"),
+        (
+            "filter.order=frist",
+            r"filter.order = 'frist' \(did you mean 'first'\?\), expected one of first, second",
+        ),
+        ("filter.cutoff_hz=-1", "filter.cutoff_hz = -1.0, expected at least 0"),
+        ("filter.cutoff_hz=.nan", "filter.cutoff_hz = nan"),
+        ("span=[1]", "span has 1 values, expected 2"),
+        ("filter=3", "filter = 3, expected the fields of Filter"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_full_path(assignment: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(Example, parse_overrides([assignment]))
+
+
+@pytest.mark.parametrize("assignment", ["steps", "=3", "a b=3", "steps=[1"])
+def test_a_malformed_override_is_refused(assignment: str) -> None:
+    with pytest.raises(ConfigError, match="cannot read"):
+        parse_overrides([assignment])
+
+
+@pytest.mark.parametrize("text", ["{unclosed", "- 1\n- 2\n", "\xff"])
+def test_a_malformed_file_is_refused_by_name(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"config\.yaml"):
+        configuration.read_file(path)
+
+
+def test_draws_depend_on_seed_clip_and_field_only() -> None:
+    tree = parse_overrides(["a=uniform(0.2, 0.3)", "b.c=uniform(0.2, 0.3)", "d=choice(1, two, 3)"])
+    first = resolve_draws(tree, 1, "clip")
+    assert first == resolve_draws(dict(reversed(tree.items())), 1, "clip")
+    assert first["a"] != first["b"]["c"]
+    assert resolve_draws(tree, 2, "clip")["a"] != first["a"] != resolve_draws(tree, 1, "other")["a"]
+    assert first["d"] in (1, "two", 3)
+    assert configuration.has_draws(tree)
+    assert not configuration.has_draws(first)
+
+
+@pytest.mark.parametrize(
+    "text", ["uniform(1)", "uniform(a, b)", "loguniform(0, 1)", "choice()", "normal(1, true)"]
+)
+def test_a_draw_with_wrong_arguments_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="limit = "):
+        resolve_draws({"limit": text}, 0, "")
+
+
+def test_draws_have_the_moments_of_their_distribution() -> None:
+    draws = RandomDraws(3, "", "moments")
+    uniform = np.array([draws.uniform(2.0, 6.0) for _ in range(4000)])
+    normal = np.array([draws.normal(1.0, 2.0) for _ in range(4000)])
+    logarithm = np.log([draws.loguniform(1e-3, 1e1) for _ in range(4000)])
+    choice = np.array([draws.choice([0, 1, 2]) for _ in range(3000)])
+    # Four standard errors each.
+    assert abs(uniform.mean() - 4.0) < 4 * (4 / np.sqrt(12)) / np.sqrt(4000)
+    assert abs(normal.mean() - 1.0) < 4 * 2 / np.sqrt(4000)
+    assert abs(normal.std() - 2.0) < 4 * 2 / np.sqrt(8000)
+    assert abs(logarithm.mean() - np.log(0.1)) < 4 * (np.log(1e4) / np.sqrt(12)) / np.sqrt(4000)
+    assert np.all(np.abs(np.bincount(choice) - 1000) < 4 * np.sqrt(3000 * 2 / 9))
+
+
+def test_a_seed_means_the_same_for_ever() -> None:
+    # `printf '0\\0\\0sensor' | b2sum -l 64` prints these bytes; a change here changes every user's data set.
+    assert derive_key(0, "", "sensor").to_bytes(8, "little").hex() == "1c4c263aae193b85"
+    assert derive_key(0, "a", "b") != derive_key(0, "", "ab")
+    assert RandomDraws(0, "", "isp").fraction() == 0.14067205508028746
+
+
+def test_field_documentation_is_read_from_the_class() -> None:
+    assert configuration.field_documentation(Filter) == {
+        "cutoff_hz": "Corner frequency in hertz.",
+        "order": "Filter order.",
+    }
+
+
+def test_a_registry_names_the_nearest_and_refuses_a_second_registration() -> None:
+    registry: Registry[int] = Registry("format")
+    registry.register("native")(1)
+    with pytest.raises(
+        InputError, match=r"unknown format 'natve' \(did you mean 'native'\?\); known: native"
+    ):
+        registry["natve"]
+    with pytest.raises(ValueError, match="registered twice"):
+        registry.register("native")(2)
