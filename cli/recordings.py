@@ -109,6 +109,7 @@ def _describe(
     "--window", type=float, default=None, metavar="MS", help="Milliseconds of events per panel or frame."
 )
 @click.option("--fps", type=float, default=30.0, show_default=True, help="Playback rate of the video.")
+@click.option("--rate", is_flag=True, help="Plot the event rate over time instead.")
 @click.option("--slow", type=float, default=1.0, show_default=True, help="Play this many times slower.")
 @overwrite_option
 def view(source: Path, output: Path, **options: Any) -> None:
@@ -130,6 +131,7 @@ def view(source: Path, output: Path, **options: Any) -> None:
             window_us=None if options["window"] is None else round(options["window"] * 1000),
             fps=options["fps"],
             slow=options["slow"],
+            rate=options["rate"],
             overwrite=options["overwrite"],
         )
     print_result(result, title=f"{source} -> {output}")
