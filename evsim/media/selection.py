@@ -84,10 +84,6 @@ class Selection:
         return np.ascontiguousarray(cropped)
 
 
-WHOLE_CLIP = Selection()
-"""Everything, at the clip's own size and times."""
-
-
 def resize(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """The image at (width, height): each axis is averaged by area if it shrinks, bilinear if it grows."""
     import cv2
@@ -116,3 +112,7 @@ def _are_integers(values: Any, count: int) -> bool:
         and len(values) == count
         and all(isinstance(value, int) and not isinstance(value, bool) for value in values)
     )
+
+
+WHOLE_CLIP = Selection()
+"""Everything, at the clip's own size and times."""
