@@ -1,0 +1,88 @@
+"""Frames in between along optical flow: both frames are carried to the wanted time and mixed.
+
+For a time t between 0 and 1 the motion of either frame is projected to t (bilinear splatting, weighted by
+forward-backward consistency, after Baker et al. 2011), which gives one velocity for each pixel of the new
+frame; the new frame samples both sources along it. A place that only one source can see (nothing of the
+other arrives there, or its sample lies outside the image) is taken from that one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from evsim.upsample.dense_flow import SMALLEST_SIDE, dense_flow
+from evsim.upsample.interpolator import BlendedPair, PreparedPair
+from evsim.upsample.luma import matching_pair
+from evsim.upsample.projection import blend_along, consistency, project
+
+_AT_REST_PX = 0.05
+_MOVING_PX = 0.15
+"""Flow under the first is noise of the matcher and set to zero; between both it fades in."""
+
+_MOTION_PERCENTILE = 99.5
+_SAME_NEIGHBOURHOOD = np.ones((7, 7), np.uint8)
+_TEXTURE = 6
+
+
+class FlowInterpolator:
+    """The default interpolator: DIS optical flow in both directions, needs no weights.
+
+    Deterministic: the same frames give the same bytes, whatever the number of threads.
+    """
+
+    def prepare(self, frame0: NDArray[Any], frame1: NDArray[Any]) -> PreparedPair:
+        """The pair with its flow; images with a side under 16 pixels, too small to match, are blended."""
+        if min(frame0.shape[:2]) < SMALLEST_SIDE:
+            return BlendedPair(frame0, frame1)
+        return FlowPair(frame0, frame1)
+
+
+class FlowPair:
+    """Two frames of one scene with the optical flow between them."""
+
+    def __init__(self, frame0: NDArray[Any], frame1: NDArray[Any]) -> None:
+        picture0, picture1 = matching_pair(frame0, frame1)
+        at_rest = _same_texture(picture0, picture1)
+        self._forward = _without_jitter(dense_flow(picture0, picture1), at_rest)
+        self._backward = _without_jitter(dense_flow(picture1, picture0), at_rest)
+        self._trust0 = consistency(self._forward, self._backward)
+        self._trust1 = consistency(self._backward, self._forward)
+        self._image0 = np.ascontiguousarray(np.atleast_3d(frame0).astype(np.float32))
+        self._image1 = np.ascontiguousarray(np.atleast_3d(frame1).astype(np.float32))
+        self._shape = frame0.shape
+
+    def at(self, fraction: float) -> NDArray[np.float32]:
+        """The picture at `fraction` (0 to 1) of the way, float32 in the frames' units."""
+        carried = project(self._forward, self._backward, self._trust0, self._trust1, fraction)
+        return blend_along(
+            self._image0, self._image1, self._forward, self._backward, carried, fraction
+        ).reshape(self._shape)
+
+    def displacement_px(self) -> float:
+        """The 99.5th percentile of the consistent flow's length, in pixels; 0 where nothing moves."""
+        lengths = [
+            cv2.magnitude(flow[..., 0], flow[..., 1])[trust > 0.5]
+            for flow, trust in ((self._forward, self._trust0), (self._backward, self._trust1))
+        ]
+        return max(
+            (float(np.percentile(part, _MOTION_PERCENTILE)) for part in lengths if part.size), default=0.0
+        )
+
+
+def _same_texture(picture0: NDArray[np.uint8], picture1: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where both pictures show the same texture at the same place: it rests, whatever moves nearby."""
+    change = cv2.dilate(cv2.absdiff(picture0, picture1), _SAME_NEIGHBOURHOOD)
+    relief = cv2.dilate(picture0, _SAME_NEIGHBOURHOOD) - cv2.erode(picture0, _SAME_NEIGHBOURHOOD)
+    return (change == 0) & (relief >= _TEXTURE)
+
+
+def _without_jitter(flow: NDArray[np.float32], at_rest: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The flow with exactly zero where the scene rests, so that resting parts are blended, not resampled."""
+    length = cv2.magnitude(flow[..., 0], flow[..., 1])
+    keep = np.clip((length - _AT_REST_PX) / (_MOVING_PX - _AT_REST_PX), 0, 1)
+    keep[at_rest] = 0
+    return np.ascontiguousarray(flow * keep[..., None])
