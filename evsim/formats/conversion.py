@@ -1,0 +1,143 @@
+"""One format to another, piece by piece, saying everything that is not the same afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from evsim.errors import InputError
+from evsim.events import Events
+from evsim.formats.catalogue import (
+    Format,
+    create_events,
+    format_for_output,
+    open_events,
+    rounded_to_pixels,
+    stripped,
+)
+from evsim.formats.recording import Recording
+from evsim.formats.rled_layout import is_ours
+from evsim.formats.writer import EventWriter
+
+
+def convert(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    source_format: str | None = None,
+    size: tuple[int, int] | None = None,
+    unit: str | None = None,
+    round_coordinates: bool = False,
+    overwrite: bool = False,
+    **options: Any,
+) -> list[str]:
+    """Write the recording `source` as `destination` and return sentences saying what changed.
+
+    format, source_format: names in `FORMATS`, told by suffix and by content when None. size, unit: as for
+    `open_events`. options: the target format's. Sub-pixel coordinates are refused with InputError when the
+    target holds whole pixels, unless `round_coordinates`. Memory does not grow with the recording.
+    """
+    target = format_for_output(destination, format)
+    if Path(destination).exists() and Path(source).exists() and Path(destination).samefile(source):
+        raise InputError(f"{destination}: source and destination are the same")
+    with open_events(source, size=size, unit=unit, format=source_format) as recording:
+        settings = {**_carried(recording, target), **options}
+        with create_events(
+            destination,
+            recording.width,
+            recording.height,
+            format=target.name,
+            overwrite=overwrite,
+            **settings,
+        ) as writer:
+            counts = copy_recording(recording, writer, target, round_coordinates=round_coordinates)
+        return _changes(recording, target, options) + counts
+
+
+def copy_recording(
+    recording: Recording, writer: EventWriter, target: Format, *, round_coordinates: bool = False
+) -> list[str]:
+    """Stream events and images of `recording` into an open writer; sentences about values that changed."""
+    moved = beyond = colour = 0
+    for events in recording.chunks():
+        kept: Events = stripped(events, target)
+        if round_coordinates and not target.subpixel:
+            kept, m, b = rounded_to_pixels(kept)
+            moved, beyond = moved + m, beyond + b
+        writer.append(kept)
+    if target.images:
+        for image in recording.images():
+            colour += image.image.ndim == 3
+            writer.append_image(image.image, image.t_us)
+    changes = []
+    if recording.rounded_times:
+        changes.append(f"{recording.rounded_times} times were rounded to whole microseconds")
+    if moved:
+        changes.append(f"{moved} events were moved by rounding their coordinates to whole pixels")
+    if beyond:
+        changes.append(f"{beyond} of them would have left the sensor and went to its last row or column")
+    if colour and target.name == "rled_memmap":
+        changes.append(f"{colour} colour images became grey")
+    return changes
+
+
+def _carried(recording: Recording, target: Format) -> dict[str, Any]:
+    """The writer's arguments that come from the source."""
+    carried: dict[str, Any] = {"labels": recording.has_labels and target.labels}
+    if target.origin:
+        carried["t_origin"] = recording.t_origin
+    if target.provenance:
+        carried.update(provenance(recording))
+    if "event_windows" in target.options:
+        carried.update(image_windows(recording))
+    if "attributes" in target.options and "num_events" in recording.attributes:
+        carried["attributes"] = recording.attributes
+    return carried
+
+
+def provenance(recording: Recording) -> dict[str, Any]:
+    """seed and config of a recording that says them, as a writer takes them."""
+    told: dict[str, Any] = {
+        name: recording.attributes[name] for name in ("seed", "config") if name in recording.attributes
+    }
+    if isinstance(told.get("config"), str):
+        with contextlib.suppress(ValueError):
+            told["config"] = json.loads(told["config"])
+    return told
+
+
+def image_windows(recording: Recording) -> dict[str, Any]:
+    """The writer's event_windows that belong to the images of `recording`, if anything is to be said.
+
+    Stored windows are kept. RLED files of other writers that have none get none; otherwise the target's
+    own default holds.
+    """
+    windows = recording.event_windows
+    foreign = recording.format in ("native", "rled_memmap") and not is_ours(recording.attributes)
+    return {"event_windows": windows} if windows is not None or foreign else {}
+
+
+def _changes(recording: Recording, target: Format, options: dict[str, Any]) -> list[str]:
+    changes = []
+    unit = options.get("unit", target.unit)
+    if recording.unit != unit:
+        changes.append(f"times were in {recording.unit} and are in {unit}")
+    if recording.polarity != target.polarity:
+        changes.append(f"polarity was coded {recording.polarity} and is coded {target.polarity}")
+    if recording.t_origin and not target.origin:
+        changes.append(
+            f"t_origin = {recording.t_origin} us was dropped: {target.name} has no place for it; "
+            "times are unchanged"
+        )
+    if recording.has_labels and not target.labels:
+        changes.append(f"labels were dropped: {target.name} has no place for them")
+    if recording.image_count and not target.images:
+        changes.append(f"{recording.image_count} images were dropped: {target.name} has no place for them")
+    lost = [name for name in provenance(recording) if not target.provenance]
+    if lost:
+        changes.append(f"{' and '.join(lost)} were dropped: {target.name} has no place for them")
+    return changes

@@ -1,0 +1,234 @@
+"""evsim's own HDF5 file, reading: the RLED / h5_tools layout with a declared unit, origin, seed and index.
+
+The same reader takes RLED files and those of event_utils and its relatives; docs/formats.md has the layout.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evsim.errors import FormatError
+from evsim.events import Events
+from evsim.formats.catalogue import Format, register
+from evsim.formats.hdf5 import checked_dataset, hdf5_errors, holds, open_hdf5, plain_attributes
+from evsim.formats.native_writer import NativeWriter
+from evsim.formats.recording import IndexedRecording, RecordedImage
+from evsim.formats.rled_layout import is_ours, sensor_size
+from evsim.formats.units import (
+    PER_MICROSECOND,
+    SAMPLE,
+    decide_unit,
+    polarity_coding,
+    to_microseconds,
+    to_pixels,
+    to_polarity,
+)
+
+COLUMNS = (
+    ("events/xs", "events/ys", "events/ts", "events/ps"),
+    ("events/x", "events/y", "events/ts", "events/p"),
+    ("events/x", "events/y", "events/t", "events/p"),
+)
+
+
+def sniff(path: Path, head: bytes) -> bool:
+    """True for HDF5 with RLED's event columns; a t_offset beside them marks another layout (DSEC's)."""
+    if not holds(path, head, *COLUMNS):
+        return False
+    with open_hdf5(path) as file, hdf5_errors(path):
+        return "t_offset" not in file
+
+
+class NativeRecording(IndexedRecording):
+    """A file in the RLED layout, ours or another writer's.
+
+    Raises FormatError for columns of different length, damaged datasets, images without a time; InputError
+    when size or unit must be told.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        size: tuple[int, int] | None = None,
+        unit: str | None = None,
+    ) -> None:
+        self._file = open_hdf5(Path(path))
+        try:
+            self._prepare(Path(path), size, unit)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _prepare(self, path: Path, size: tuple[int, int] | None, unit: str | None) -> None:
+        file = self._file
+        attributes = plain_attributes(path, file)
+        with hdf5_errors(path):
+            names = next((names for names in COLUMNS if all(name in file for name in names)), None)
+            if names is None:
+                raise FormatError(
+                    path, "has no events/xs, ys, ts, ps (nor events/x, y, t, p)", place="events"
+                )
+            x, y, t, p = (checked_dataset(path, file[name]) for name in names)
+            labels = checked_dataset(path, file["events/labels"]) if "events/labels" in file else None
+            self._columns = {"t": t, "x": x, "y": y, "p": p}
+            if labels is not None:
+                self._columns["label"] = labels
+            self._image_names = sorted(file["images"]) if "images" in file else []
+            image_shape = file[f"images/{self._image_names[0]}"].shape if self._image_names else None
+            sample_t, sample_p = t[:SAMPLE], p[:SAMPLE]
+        lengths = {name: column.shape for name, column in self._columns.items()}
+        if len(set(lengths.values())) != 1 or len(t.shape) != 1:
+            raise FormatError(
+                path, f"columns differ in shape: {lengths}; expected one length", place="events"
+            )
+        self._length = int(t.shape[0])
+        self._ours = is_ours(attributes)
+        super().__init__(
+            path,
+            "native",
+            sensor_size(
+                path,
+                attributes.get("sensor_resolution"),
+                order="wh" if self._ours else None,
+                image_shape=image_shape,
+                given=size,
+            ),
+            t_origin=int(attributes.get("t_offset", 0)),
+            unit=decide_unit(path, sample_t, unit or attributes.get("time_unit")),
+            polarity=polarity_coding(sample_p),
+            has_labels=labels is not None,
+            attributes=attributes,
+        )
+        self._index = self._load_index()
+
+    def _load_index(self) -> NDArray[np.uint64] | None:
+        """The index of milliseconds, which is small; only ours is known to count from the first event."""
+        if not (self._ours and "ms_to_idx" in self._file and self._length):
+            return None
+        with hdf5_errors(self.path, "ms_to_idx"):
+            index = checked_dataset(self.path, self._file["ms_to_idx"])[:]
+        if index.ndim != 1 or not len(index) or index[0] != 0 or index.max() > self._length:
+            raise FormatError(self.path, f"does not index {self._length} events", place="ms_to_idx")
+        self._t_first = int(self._times(0, 1)[0])
+        return index
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def image_count(self) -> int:
+        return len(self._image_names)
+
+    @property
+    def event_windows(self) -> NDArray[np.int64] | None:
+        if "event_indices" in self._file:
+            with hdf5_errors(self.path, "event_indices"):
+                windows = checked_dataset(self.path, self._file["event_indices"])[:].astype(np.int64)
+            if windows.shape != (self.image_count, 2):
+                raise FormatError(
+                    self.path,
+                    f"has shape {windows.shape}, expected ({self.image_count}, 2)",
+                    place="event_indices",
+                )
+            return windows
+        return None
+
+    def image_times(self) -> NDArray[np.float64]:
+        """float64 microseconds of each image, without reading the images."""
+        return np.array([self._image_time(name) for name in self._image_names], np.float64)
+
+    def images(self) -> Iterator[RecordedImage]:
+        for name in self._image_names:
+            place = f"images/{name}"
+            with hdf5_errors(self.path, place):
+                dataset = checked_dataset(self.path, self._file[place])
+                image = dataset[:]
+                colour = image.ndim == 3
+                index = dataset.attrs.get("event_idx")
+            if (
+                image.dtype != np.uint8
+                or image.ndim not in (2, 3)
+                or (colour and image.shape[2] not in (1, 3))
+            ):
+                raise FormatError(
+                    self.path,
+                    f"is {image.dtype} {image.shape}, expected uint8 (H, W) or (H, W, 3)",
+                    place=place,
+                )
+            if colour:
+                image = np.ascontiguousarray(image[..., ::-1]) if image.shape[2] == 3 else image[..., 0]
+            t_us = self._image_time(name)
+            yield RecordedImage(image, t_us, int(index) if index is not None else self._index_before(t_us))
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _index_before(self, t_us: float) -> int:
+        return max(0, self.search(t_us) - 1)
+
+    def _image_time(self, name: str) -> float:
+        with hdf5_errors(self.path, f"images/{name}"):
+            time = self._file[f"images/{name}"].attrs.get("timestamp")
+        if time is None or not np.isfinite(time):
+            raise FormatError(self.path, f"timestamp is {time}, expected a time", place=f"images/{name}")
+        return float(time) / PER_MICROSECOND[self.unit]
+
+    def _read(self, start: int, stop: int) -> Events:
+        place = f"events {start}..{stop - 1}"
+        columns = {}
+        for name in self._columns:
+            with hdf5_errors(self.path, f"{self._columns[name].name.lstrip('/')}, {place}"):
+                columns[name] = self._columns[name][start:stop]
+        t, rounded = to_microseconds(columns["t"], self.unit, self.path, f"events/ts, {place}")
+        self.rounded_times += rounded
+        return Events(
+            t,
+            to_pixels(columns["x"], self.path, f"events/xs, {place}"),
+            to_pixels(columns["y"], self.path, f"events/ys, {place}"),
+            to_polarity(columns["p"], self.path, f"events/ps, {place}"),
+            self.width,
+            self.height,
+            self.t_origin,
+            columns.get("label"),
+        )
+
+    def _times(self, start: int, stop: int) -> NDArray[np.int64]:
+        place = f"events/ts, events {start}..{stop - 1}"
+        with hdf5_errors(self.path, place):
+            column = self._columns["t"][start:stop]
+        return to_microseconds(column, self.unit, self.path, place)[0]
+
+    def _bracket(self, t: int) -> tuple[int, int]:
+        if self._index is None:
+            return 0, self._length
+        # Entry k is the first event from k milliseconds after the first one on.
+        elapsed = (t - self._t_first) // 1000
+        if elapsed < 0:
+            return 0, min(1, self._length)
+        last = len(self._index) - 1
+        low = int(self._index[min(elapsed, last)])
+        return low, int(self._index[elapsed + 1]) if elapsed < last else self._length
+
+
+register(
+    Format(
+        name="native",
+        summary="evsim's HDF5 file in the RLED layout (events/xs ys ts ps, images); RLED, event_utils",
+        suffixes=(".h5", ".hdf5"),
+        sniff=sniff,
+        open=NativeRecording,
+        create=NativeWriter,
+        polarity="bool",
+        images=True,
+        labels=True,
+        origin=True,
+        provenance=True,
+        options=("compression", "event_windows"),
+    )
+)

@@ -1,0 +1,247 @@
+"""evsim's own HDF5 file, writing: streams events and images with flat memory, byte for byte reproducible."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from evsim.errors import InputError
+from evsim.events import Events
+from evsim.formats.hdf5 import INSTALL_PLUGIN, SurvivingFile
+from evsim.formats.recording import BLOCK, interval_windows, search_times
+from evsim.formats.rled_layout import counted_attributes, own_attributes
+from evsim.formats.writer import EventWriter
+
+CHUNK = 65536
+LARGEST_INDEX = 1 << 24
+"""Milliseconds that ms_to_idx may span, 4.6 hours: a longer or wildly gapped recording has no index."""
+
+Windows = NDArray[np.int64] | Literal["interval"] | None
+
+
+class NativeWriter(EventWriter):
+    """Writes evsim's HDF5 file; see `EventWriter` for the shared arguments.
+
+    config: the JSON-able configuration that determines the content; no path, date or worker count, so that
+    the same input gives the same bytes. compression: None (readable by plain h5py) or "blosc" (zstd; needs
+    hdf5plugin). event_windows: int64 (images, 2) [start, end) of each image for the dataset
+    event_indices, "interval" for the events between consecutive images, None for no such dataset.
+    """
+
+    holds_images = True
+    holds_labels = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        width: int,
+        height: int,
+        *,
+        t_origin: int = 0,
+        labels: bool = False,
+        seed: int | None = None,
+        config: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+        compression: str | None = None,
+        event_windows: Windows = None,
+    ) -> None:
+        super().__init__(
+            path,
+            width,
+            height,
+            t_origin=t_origin,
+            labels=labels,
+            seed=seed,
+            config=config,
+            overwrite=overwrite,
+        )
+        self._filters = _filters(compression)
+        self._windows = event_windows
+        self._survivor: SurvivingFile | None = None
+        self._file: h5py.File | None = None
+        self._columns: dict[str, h5py.Dataset] = {}
+
+    def _open(self, temporary: Path) -> None:
+        self._survivor = SurvivingFile(temporary)
+        # A fixed library version: the default may differ between installations, and with it the bytes.
+        self._file = h5py.File(self._survivor, "w", libver=("earliest", "v110"), track_order=False)
+        pixel = np.dtype("<i2") if max(self.width, self.height) <= 32767 else np.dtype("<u2")
+        kinds: dict[str, np.dtype[Any]] = {
+            "xs": pixel,
+            "ys": pixel,
+            "ts": np.dtype("<f8"),
+            "ps": np.dtype(bool),
+        }
+        if self.labels:
+            kinds["labels"] = np.dtype("u1")
+        events = self._file.create_group("events")
+        self._columns = {name: self._resizable(events, name, dtype) for name, dtype in kinds.items()}
+        self._index = MillisecondIndex(self._resizable(self._file, "ms_to_idx", np.dtype("<u8")))
+        self._survivor.raise_failure()
+
+    def _resizable(self, group: h5py.Group, name: str, dtype: np.dtype) -> h5py.Dataset:
+        # The explicit fill value makes HDF5 clear the unused end of the last chunk.
+        return group.create_dataset(
+            name,
+            shape=(0,),
+            maxshape=(None,),
+            dtype=dtype,
+            chunks=(CHUNK,),
+            fillvalue=np.zeros((), dtype)[()],
+            track_times=False,
+            **self._filters,
+        )
+
+    def _write(self, events: Events) -> None:
+        for start in range(0, len(events), BLOCK):
+            part = events[start : start + BLOCK]
+            columns = {"xs": part.x, "ys": part.y, "ts": part.t, "ps": part.p.view(bool)}
+            if part.label is not None:
+                columns["labels"] = part.label
+            self._index.extend(part.t)
+            for name, values in columns.items():
+                _append(self._columns[name], values)
+            self._check()
+
+    def _write_image(self, image: NDArray[np.uint8], t_us: float) -> None:
+        colour = image.ndim == 3
+        stored = np.ascontiguousarray(image[..., ::-1]) if colour else np.ascontiguousarray(image)
+        dataset = self._require_file().create_dataset(
+            f"images/image{len(self.image_times):09d}", data=stored, track_times=False
+        )
+        dataset.attrs["size"] = np.array(stored.shape, np.int64)
+        dataset.attrs["timestamp"] = np.float64(t_us)
+        dataset.attrs["event_idx"] = np.int64(0)  # known when all events are there
+        dataset.attrs["type"] = "color_bgr" if colour else "greyscale"
+        self._check()
+
+    def _finish(self) -> None:
+        file = self._require_file()
+        self._index.finish()
+        self._number_images(file)
+        for name, value in {**counted_attributes(self), **own_attributes(self)}.items():
+            file.attrs[name] = np.int64(value) if isinstance(value, int) else value
+        file.attrs["sensor_resolution"] = np.array([self.width, self.height], np.int64)
+        self._check()
+        file.close()
+        self._check()
+
+    def _number_images(self, file: h5py.File) -> None:
+        times = self._columns["ts"]
+
+        def search(t: float, after: bool, low: int = 0) -> int:
+            return search_times(lambda start, stop: times[start:stop], t, low, len(times), after=after)
+
+        low = 0
+        for number, t_us in enumerate(self.image_times):
+            low = search(t_us, False, low)
+            file[f"images/image{number:09d}"].attrs["event_idx"] = np.int64(max(0, low - 1))
+        if self.image_times:
+            file["images"].attrs["num_images"] = np.int64(len(self.image_times))
+        if isinstance(self._windows, str):
+            windows = interval_windows(np.array(self.image_times), lambda t: search(t, True))
+        elif self._windows is not None:
+            windows = require_windows(self, self._windows)
+        else:
+            return
+        file.create_dataset("event_indices", data=windows, track_times=False)
+
+    def _abandon(self) -> None:
+        if self._file is not None:
+            # Whatever HDF5 has to say now, the file is complete or about to be removed.
+            with contextlib.suppress(OSError, RuntimeError, ValueError):
+                self._file.close()
+        if self._survivor is not None:
+            self._survivor.close()
+        self._file = self._survivor = None
+        self._columns = {}
+
+    def _check(self) -> None:
+        if self._survivor is not None:
+            self._survivor.raise_failure()
+
+    def _require_file(self) -> h5py.File:
+        if self._file is None:
+            raise ValueError(f"{self.path}: write inside the writer's `with` block")
+        return self._file
+
+
+class MillisecondIndex:
+    """Builds ms_to_idx: entry k is the first event with t >= t_first + 1000 k, up to the last event."""
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self._dataset = dataset
+        self._pending: list[NDArray[np.uint64]] = []
+        self._waiting = 0
+        self._entries = 0
+        self._events = 0
+        self._first: int | None = None
+        self._overlong = False
+
+    def extend(self, t: NDArray[np.int64]) -> None:
+        """Account for the next events."""
+        if self._first is None:
+            self._first = int(t[0])
+        stop = (int(t[-1]) - self._first) // 1000 + 1
+        self._overlong = self._overlong or stop > LARGEST_INDEX
+        if not self._overlong and stop > self._entries:
+            borders = self._first + 1000 * np.arange(self._entries, stop, dtype=np.int64)
+            self._pending.append((self._events + np.searchsorted(t, borders)).astype(np.uint64))
+            self._waiting += stop - self._entries
+            self._entries = stop
+            if self._waiting >= CHUNK:
+                self._flush()
+        self._events += len(t)
+
+    def finish(self) -> None:
+        """Write what is left, or remove the index of a recording too long for one."""
+        self._flush()
+        if self._overlong:
+            del self._dataset.parent["ms_to_idx"]
+
+    def _flush(self) -> None:
+        if self._pending:
+            _append(self._dataset, np.concatenate(self._pending))
+        self._pending, self._waiting = [], 0
+
+
+def require_windows(writer: EventWriter, windows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The windows as int64 (images, 2). Raises InputError for another shape or windows outside the events."""
+    found = np.asarray(windows, np.int64)
+    if found.shape != (len(writer.image_times), 2):
+        raise InputError(
+            f"{writer.path}: event windows have shape {found.shape}, expected one [start, end) for each of "
+            f"{len(writer.image_times)} images"
+        )
+    if found.size and not (found.min() >= 0 and found.max() <= writer.event_count):
+        raise InputError(
+            f"{writer.path}: event windows span {found.min()}..{found.max()}, "
+            f"expected 0..{writer.event_count}"
+        )
+    return found
+
+
+def _append(dataset: h5py.Dataset, values: NDArray[Any]) -> None:
+    start = dataset.shape[0]
+    dataset.resize((start + len(values),))
+    dataset[start:] = values
+
+
+def _filters(compression: str | None) -> dict[str, Any]:
+    if compression is None:
+        return {}
+    if compression != "blosc":
+        raise InputError(f"compression {compression!r} is unknown; expected blosc, or none")
+    try:
+        plugin = importlib.import_module("hdf5plugin")
+    except ImportError as error:
+        raise InputError(f"blosc compression needs hdf5plugin: {INSTALL_PLUGIN}") from error
+    return dict(plugin.Blosc(cname="zstd", clevel=5, shuffle=plugin.Blosc.SHUFFLE))
