@@ -26,6 +26,7 @@ _MOVING_PX = 0.15
 _MOTION_PERCENTILE = 99.5
 _SAME_NEIGHBOURHOOD = np.ones((7, 7), np.uint8)
 _TEXTURE = 6
+_LARGE = 128
 
 
 class FlowInterpolator:
@@ -47,20 +48,22 @@ class FlowPair:
     def __init__(self, frame0: NDArray[Any], frame1: NDArray[Any]) -> None:
         picture0, picture1 = matching_pair(frame0, frame1)
         at_rest = _same_texture(picture0, picture1)
-        self._forward = _without_jitter(dense_flow(picture0, picture1), at_rest)
-        self._backward = _without_jitter(dense_flow(picture1, picture0), at_rest)
-        self._trust0 = consistency(self._forward, self._backward)
-        self._trust1 = consistency(self._backward, self._forward)
+        forward = _without_jitter(dense_flow(picture0, picture1), at_rest)
+        backward = _without_jitter(dense_flow(picture1, picture0), at_rest)
+        # DIS itself matches at half resolution: every second vector of a large image carries all it found.
+        self._step = step = 2 if min(frame0.shape[:2]) >= _LARGE else 1
+        self._trust0 = consistency(forward, backward, step)
+        self._trust1 = consistency(backward, forward, step)
+        self._forward = np.ascontiguousarray(forward[::step, ::step])
+        self._backward = np.ascontiguousarray(backward[::step, ::step])
         self._image0 = np.ascontiguousarray(np.atleast_3d(frame0).astype(np.float32))
         self._image1 = np.ascontiguousarray(np.atleast_3d(frame1).astype(np.float32))
         self._shape = frame0.shape
 
     def at(self, fraction: float) -> NDArray[np.float32]:
         """The picture at `fraction` (0 to 1) of the way, float32 in the frames' units."""
-        carried = project(self._forward, self._backward, self._trust0, self._trust1, fraction)
-        return blend_along(
-            self._image0, self._image1, self._forward, self._backward, carried, fraction
-        ).reshape(self._shape)
+        field = project(self._forward, self._backward, self._trust0, self._trust1, fraction, self._step)
+        return blend_along(self._image0, self._image1, field, fraction, self._step).reshape(self._shape)
 
     def displacement_px(self) -> float:
         """The 99.5th percentile of the consistent flow's length, in pixels; 0 where nothing moves."""
@@ -68,9 +71,8 @@ class FlowPair:
             cv2.magnitude(flow[..., 0], flow[..., 1])[trust > 0.5]
             for flow, trust in ((self._forward, self._trust0), (self._backward, self._trust1))
         ]
-        return max(
-            (float(np.percentile(part, _MOTION_PERCENTILE)) for part in lengths if part.size), default=0.0
-        )
+        percentiles = [float(np.percentile(length, _MOTION_PERCENTILE)) for length in lengths if length.size]
+        return max(percentiles, default=0.0)
 
 
 def _same_texture(picture0: NDArray[np.uint8], picture1: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -5,6 +5,7 @@ All are compiled, run over row blocks in parallel, and give the same bytes for a
 
 from __future__ import annotations
 
+import cv2
 import numba
 import numpy as np
 from numba import njit, prange
@@ -14,21 +15,24 @@ Array = NDArray[np.float32]
 
 _SLACK_PX2 = np.float32(0.5)
 _SLACK_SHARE = np.float32(0.02)
-"""Squared disagreement of two flows that is still called agreement: so much, plus a share of their squares."""
+"""Squared disagreement of two flows that still is agreement: so much, plus a share of their squares."""
 
 _LEAST_TRUST = np.float32(1e-3)
+_AROUND = (9, 9)
 
 
 @njit(cache=True, parallel=True)
-def consistency(forward: Array, backward: Array) -> Array:
-    """Trust (H, W) in 0..1 in a flow: exp(-|F(p) + B(p + F(p))|^2 / slack); 0 where p + F(p) is outside.
+def consistency(forward: Array, backward: Array, step: int) -> Array:
+    """Trust (h, w) in 0..1 in every step-th flow vector: exp(-|F(p) + B(p + F(p))|^2 / slack).
 
-    forward, backward: (H, W, 2), pixels.
+    forward, backward: (H, W, 2), pixels. 0 where p + F(p) lies outside.
     """
     height, width = forward.shape[:2]
-    trust = np.zeros((height, width), np.float32)
-    for y in prange(height):
-        for x in range(width):
+    rows, columns = (height + step - 1) // step, (width + step - 1) // step
+    trust = np.zeros((rows, columns), np.float32)
+    for row in prange(rows):
+        for column in range(columns):
+            y, x = row * step, column * step
             u, v = forward[y, x, 0], forward[y, x, 1]
             tx, ty = np.float32(x) + u, np.float32(y) + v
             if tx < 0 or ty < 0 or tx > width - 1 or ty > height - 1:
@@ -44,45 +48,58 @@ def consistency(forward: Array, backward: Array) -> Array:
                 difference = forward[y, x, c] + back
                 error += difference * difference
                 square += back * back
-            trust[y, x] = np.exp(-error / (_SLACK_PX2 + _SLACK_SHARE * square))
+            trust[row, column] = np.exp(-error / (_SLACK_PX2 + _SLACK_SHARE * square))
     return trust
 
 
-def project(forward: Array, backward: Array, trust0: Array, trust1: Array, fraction: float) -> Array:
-    """What arrives at each pixel at time `fraction`: (H, W, 5) sums of weight*u, weight*v, weight, mass0, mass1.
+def project(
+    forward: Array, backward: Array, trust0: Array, trust1: Array, fraction: float, step: int
+) -> Array:
+    """The motion and visibility at a time on a grid of every step-th pixel: (h, w, 4) u, v, seen0, seen1.
 
-    u, v: velocity in pixels per interval, from frame 0 to frame 1. mass0, mass1: how many pixels of frame 0
-    and of frame 1 arrive, whatever their trust.
+    forward, backward: (h, w, 2) flow at the grid's points, in pixels; trust0, trust1: (h, w).
+    u, v: velocity from frame 0 to frame 1, pixels per interval. seen0, seen1: 0..1, whether frame 0 and
+    frame 1 see what is there; both are 1 where the flows agree.
     """
-    bands = numba.get_num_threads()
-    return _project(forward, backward, trust0, trust1, np.float32(fraction), bands)
+    arrived = _splat_both(
+        forward, backward, trust0, trust1, np.float32(fraction), np.float32(1 / step), numba.get_num_threads()
+    )
+    around = cv2.blur(arrived, _AROUND, borderType=cv2.BORDER_REPLICATE)
+    return _complete(arrived, around, forward, backward, np.float32(fraction))
 
 
 @njit(cache=True, parallel=True)
-def _project(
-    forward: Array, backward: Array, trust0: Array, trust1: Array, fraction: np.float32, bands: int
+def _splat_both(
+    forward: Array,
+    backward: Array,
+    trust0: Array,
+    trust1: Array,
+    fraction: np.float32,
+    scale: np.float32,
+    bands: int,
 ) -> Array:
+    """Sums of (weight u, weight v, weight, count of frame 0, count of frame 1) of what arrives: (h, w, 5)."""
     height, width = trust0.shape
-    carried = np.zeros((height, width, 5), np.float32)
+    arrived = np.zeros((height, width, 5), np.float32)
     rest = np.float32(1) - fraction
-    reach0 = int(np.ceil(np.abs(forward[..., 1]).max() * fraction)) + 1
-    reach1 = int(np.ceil(np.abs(backward[..., 1]).max() * rest)) + 1
+    reach0 = int(np.ceil(np.abs(forward[..., 1]).max() * fraction * scale)) + 1
+    reach1 = int(np.ceil(np.abs(backward[..., 1]).max() * rest * scale)) + 1
     for band in prange(bands):
-        # Each band owns its target rows and meets the source pixels in the same order as any other split.
+        # Each band owns its target rows and meets the source points in the same order as any other split.
         top, end = height * band // bands, height * (band + 1) // bands
-        _splat(carried, forward, trust0, fraction, np.float32(1), 3, top, end, reach0)
-        _splat(carried, backward, trust1, rest, np.float32(-1), 4, top, end, reach1)
-    return carried
+        _splat(arrived, forward, trust0, fraction * scale, np.float32(1), 3, top, end, reach0)
+        _splat(arrived, backward, trust1, rest * scale, np.float32(-1), 4, top, end, reach1)
+    return arrived
 
 
 @njit(cache=True)
 def _splat(
-    carried: Array,
+    arrived: Array,
     flow: Array,
     trust: Array,
     time: np.float32,
     sign: np.float32,
-    mass: int,
+    count: int,
     top: int,
     end: int,
     reach: int,
@@ -107,11 +124,39 @@ def _splat(
                     share = share_y * (fx if i else np.float32(1) - fx)
                     if column < 0 or column >= width or share <= 0:
                         continue
-                    target = carried[row, column]
+                    target = arrived[row, column]
                     target[0] += share * weight * sign * u
                     target[1] += share * weight * sign * v
                     target[2] += share * weight
-                    target[mass] += share
+                    target[count] += share
+
+
+@njit(cache=True, parallel=True)
+def _complete(arrived: Array, around: Array, forward: Array, backward: Array, fraction: np.float32) -> Array:
+    """Velocity and visibility everywhere: where little trust arrives, the neighbourhood speaks."""
+    height, width = arrived.shape[:2]
+    one, rest = np.float32(1), np.float32(1) - fraction
+    field = np.empty((height, width, 4), np.float32)
+    for y in prange(height):
+        for x in range(width):
+            here, near = arrived[y, x], around[y, x]
+            trust = min(one, here[2])
+            if trust == one:
+                field[y, x, 0], field[y, x, 1] = here[0] / here[2], here[1] / here[2]
+                field[y, x, 2], field[y, x, 3] = one, one
+                continue
+            weight = trust * here[2] + (one - trust) * near[2]
+            if weight > _LEAST_TRUST:
+                field[y, x, 0] = (trust * here[0] + (one - trust) * near[0]) / weight
+                field[y, x, 1] = (trust * here[1] + (one - trust) * near[1]) / weight
+            else:
+                field[y, x, 0] = rest * forward[y, x, 0] - fraction * backward[y, x, 0]
+                field[y, x, 1] = rest * forward[y, x, 1] - fraction * backward[y, x, 1]
+            count0, count1 = min(one, 4 * here[3]), min(one, 4 * here[4])
+            most = max(count0, count1, np.float32(1e-3))
+            field[y, x, 2] = trust + (one - trust) * count0 / most
+            field[y, x, 3] = trust + (one - trust) * count1 / most
+    return field
 
 
 @njit(cache=True, inline="always")
@@ -131,39 +176,28 @@ def _is_outside(x: np.float32, y: np.float32, width: int, height: int) -> bool:
     return x < -0.5 or y < -0.5 or x > width - 0.5 or y > height - 0.5
 
 
-def blend_along(
-    image0: Array, image1: Array, forward: Array, backward: Array, carried: Array, fraction: float
-) -> Array:
-    """The picture at time `fraction`: both images sampled along the carried velocity and mixed.
+def blend_along(image0: Array, image1: Array, field: Array, fraction: float, step: int) -> Array:
+    """The picture (H, W, C) at time `fraction`: both images sampled along the velocity and mixed.
 
-    image0, image1: (H, W, C). carried: from `project`. Where nothing arrives, the velocity is the mean of
-    both flows at the place. Where the velocity is zero and both frames see the place, the result is exactly
-    image0 + fraction * (image1 - image0).
+    image0, image1: (H, W, C). field: from `project`. Where the velocity is zero and both frames see the
+    place, the result is exactly image0 + fraction * (image1 - image0).
     """
-    return _blend_along(image0, image1, forward, backward, carried, np.float32(fraction))
+    return _blend_along(image0, image1, field, np.float32(fraction), step)
 
 
 @njit(cache=True, parallel=True)
-def _blend_along(
-    image0: Array, image1: Array, forward: Array, backward: Array, carried: Array, fraction: np.float32
-) -> Array:
+def _blend_along(image0: Array, image1: Array, field: Array, fraction: np.float32, step: int) -> Array:
     height, width, channels = image0.shape
+    rows, columns = field.shape[:2]
     one = np.float32(1)
-    rest = one - fraction
+    rest, scale = one - fraction, one / np.float32(step)
     result = np.empty((height, width, channels), np.float32)
     for y in prange(height):
+        gy = min(np.float32(y) * scale, np.float32(rows - 1))
         for x in range(width):
-            weight = carried[y, x, 2]
-            if weight > np.float32(0.1) * _LEAST_TRUST:
-                u, v = carried[y, x, 0] / weight, carried[y, x, 1] / weight
-            else:
-                u = rest * forward[y, x, 0] - fraction * backward[y, x, 0]
-                v = rest * forward[y, x, 1] - fraction * backward[y, x, 1]
-            mass0, mass1 = min(one, 4 * carried[y, x, 3]), min(one, 4 * carried[y, x, 4])
-            trust = min(one, weight)
-            most = max(mass0, mass1, np.float32(1e-3))
-            seen0 = trust + (one - trust) * mass0 / most
-            seen1 = trust + (one - trust) * mass1 / most
+            gx = min(np.float32(x) * scale, np.float32(columns - 1))
+            u, v = _sample(field, gx, gy, 0), _sample(field, gx, gy, 1)
+            seen0, seen1 = _sample(field, gx, gy, 2), _sample(field, gx, gy, 3)
             x0, y0 = np.float32(x) - fraction * u, np.float32(y) - fraction * v
             x1, y1 = np.float32(x) + rest * u, np.float32(y) + rest * v
             outside0, outside1 = _is_outside(x0, y0, width, height), _is_outside(x1, y1, width, height)

@@ -134,7 +134,7 @@ def _require_image(frame: Frame) -> None:
         )
     if image.size == 0 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
         raise InputError(
-            f"frame at {frame.t_ns} ns has shape {image.shape}, expected (H, W) or (H, W, 3) with pixels in it"
+            f"frame at {frame.t_ns} ns has shape {image.shape}, expected (H, W) or (H, W, 3), not empty"
         )
 
 
@@ -142,7 +142,7 @@ def _require_successor(previous: Frame, frame: Frame) -> None:
     if frame.image.shape != previous.image.shape or frame.image.dtype != previous.image.dtype:
         raise InputError(
             f"frame at {frame.t_ns} ns is {frame.image.dtype} {frame.image.shape}, the one before "
-            f"{previous.image.dtype} {previous.image.shape}; frames of a clip must agree: resize or convert them"
+            f"{previous.image.dtype} {previous.image.shape}; frames of a clip must agree: resize or convert"
         )
     if frame.t_ns <= previous.t_ns:
         raise InputError(
