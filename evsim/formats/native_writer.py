@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from evsim.errors import InputError
 from evsim.events import Events
 from evsim.formats.hdf5 import INSTALL_PLUGIN, SurvivingFile
-from evsim.formats.recording import BLOCK, interval_windows, search_times
+from evsim.formats.recording import interval_windows, search_times
 from evsim.formats.rled_layout import counted_attributes, own_attributes
 from evsim.formats.writer import EventWriter
 
@@ -101,15 +101,13 @@ class NativeWriter(EventWriter):
         )
 
     def _write(self, events: Events) -> None:
-        for start in range(0, len(events), BLOCK):
-            part = events[start : start + BLOCK]
-            columns = {"xs": part.x, "ys": part.y, "ts": part.t, "ps": part.p.view(bool)}
-            if part.label is not None:
-                columns["labels"] = part.label
-            self._index.extend(part.t)
-            for name, values in columns.items():
-                _append(self._columns[name], values)
-            self._check()
+        columns = {"xs": events.x, "ys": events.y, "ts": events.t, "ps": events.p.view(bool)}
+        if events.label is not None:
+            columns["labels"] = events.label
+        self._index.extend(events.t)
+        for name, values in columns.items():
+            _append(self._columns[name], values)
+        self._check()
 
     def _write_image(self, image: NDArray[np.uint8], t_us: float) -> None:
         colour = image.ndim == 3

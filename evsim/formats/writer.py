@@ -165,7 +165,7 @@ class EventWriter(ABC):
             return
         if kind is None:
             try:
-                self._flush_pending()
+                self._flush_pending(final=True)
                 self._finish()
             except BaseException:
                 # The stack removes the temporary; it raises its own error when the disk was full.
@@ -174,10 +174,16 @@ class EventWriter(ABC):
         self._pending = []
         stack.__exit__(kind, error, trace)
 
-    def _flush_pending(self) -> None:
-        if self._pending:
-            block, self._pending, self._pending_count = Events.concatenate(self._pending), [], 0
-            self._write(block)
+    def _flush_pending(self, *, final: bool = False) -> None:
+        """Hand on whole blocks of FLUSH events, so that the file does not depend on how they were appended."""
+        if not self._pending:
+            return
+        block = Events.concatenate(self._pending)
+        stop = len(block) if final else len(block) - len(block) % FLUSH
+        for start in range(0, stop, FLUSH):
+            self._write(block[start : min(start + FLUSH, stop)])
+        self._pending = [block[stop:]] if stop < len(block) else []
+        self._pending_count = len(block) - stop
 
     def _require_open(self) -> None:
         if self._stack is None:
