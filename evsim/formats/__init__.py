@@ -10,11 +10,11 @@ from evsim.formats.catalogue import (
     FORMATS,
     Format,
     create_events,
-    format_for_output,
-    identify,
+    format_for,
     open_events,
     register,
     save_events,
+    sniff,
 )
 from evsim.formats.recording import IndexedRecording, RecordedImage, Recording
 from evsim.formats.writer import EventWriter
@@ -37,9 +37,9 @@ __all__ = [
     "convert",
     "create_events",
     "describe",
-    "format_for_output",
-    "identify",
+    "format_for",
     "open_events",
     "register",
     "save_events",
+    "sniff",
 ]

@@ -56,22 +56,20 @@ def register(format: Format) -> Format:
     return FORMATS.register(format.name)(format)
 
 
-def identify(path: str | os.PathLike[str]) -> Format:
-    """The format of a file or folder, told by its content.
+def sniff(path: str | os.PathLike[str]) -> Format | None:
+    """The format that the content of a file or folder has, or None where none fits or nothing is there.
 
-    Raises InputError if nothing is there, FormatError if no format or more than one fits.
+    Raises FormatError for an HDF5 or zip file that is damaged, or where more than one format fits.
     """
     found = Path(path)
     if not found.exists():
-        raise InputError(f"{found}: no such file or folder")
+        return None
     head = _head(found)
     fitting = [format for format in FORMATS.values() if format.sniff(found, head)]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
+    if len(fitting) > 1:
         names = ", ".join(format.name for format in fitting)
         raise FormatError(found, f"fits more than one format ({names}); pass format= (--format)")
-    raise FormatError(found, f"{_strange(found, head)}; evsim reads {', '.join(sorted(FORMATS))}")
+    return fitting[0] if fitting else None
 
 
 def open_events(
@@ -87,16 +85,17 @@ def open_events(
     format: a name in `FORMATS`, told from the content when None. Raises InputError when something must be
     told, FormatError for content that is not what the format promises.
     """
-    if format is None:
-        chosen = identify(path)
-    else:
-        chosen = FORMATS[format]
-        if not Path(path).exists():
-            raise InputError(f"{path}: no such file or folder")
+    if not Path(path).exists():
+        raise InputError(f"{path}: no such file or folder")
+    chosen = FORMATS[format] if format is not None else sniff(path)
+    if chosen is None:
+        raise FormatError(
+            path, f"{_strange(Path(path), _head(Path(path)))}; evsim reads {', '.join(sorted(FORMATS))}"
+        )
     return chosen.open(Path(path), size=size, unit=unit)
 
 
-def format_for_output(path: str | os.PathLike[str], format: str | None = None) -> Format:
+def format_for(path: str | os.PathLike[str], format: str | None = None) -> Format:
     """The format to write `path` in: by name, else by suffix (the longest that fits; none: a folder).
 
     Raises InputError for a suffix that no format writes and for a format that evsim only reads.
@@ -135,7 +134,7 @@ def create_events(
 
     options: the format's own. Raises InputError for an option that the format does not have.
     """
-    chosen = format_for_output(path, format)
+    chosen = format_for(path, format)
     unknown = sorted(set(options) - set(chosen.options))
     if unknown:
         raise InputError(
@@ -171,7 +170,7 @@ def save_events(
     Labels and t_origin that the format has no place for, and sub-pixel coordinates without
     `round_coordinates`, are refused with InputError; `convert` drops them and says so.
     """
-    chosen = format_for_output(path, format)
+    chosen = format_for(path, format)
     if events.label is not None and not chosen.labels:
         raise InputError(f"{path}: format {chosen.name} has no place for labels; drop them first")
     if events.t_origin and not chosen.origin:

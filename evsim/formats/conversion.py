@@ -13,7 +13,7 @@ from evsim.events import Events
 from evsim.formats.catalogue import (
     Format,
     create_events,
-    format_for_output,
+    format_for,
     open_events,
     rounded_to_pixels,
     stripped,
@@ -41,7 +41,7 @@ def convert(
     `open_events`. options: the target format's. Sub-pixel coordinates are refused with InputError when the
     target holds whole pixels, unless `round_coordinates`. Memory does not grow with the recording.
     """
-    target = format_for_output(destination, format)
+    target = format_for(destination, format)
     if Path(destination).exists() and Path(source).exists() and Path(destination).samefile(source):
         raise InputError(f"{destination}: source and destination are the same")
     with open_events(source, size=size, unit=unit, format=source_format) as recording:

@@ -175,7 +175,7 @@ class EventWriter(ABC):
         stack.__exit__(kind, error, trace)
 
     def _flush_pending(self, *, final: bool = False) -> None:
-        """Hand on whole blocks of FLUSH events, so that the file does not depend on how they were appended."""
+        """Hand on whole blocks of FLUSH events: the file must not depend on how they were appended."""
         if not self._pending:
             return
         block = Events.concatenate(self._pending)

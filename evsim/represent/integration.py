@@ -61,7 +61,7 @@ def to_display(
     """uint8 frames for the eye: the values between two percentiles of the whole sequence, spread over 0..255.
 
     One mapping for all frames, so that nothing flickers; constant input gives mid grey. The mapping stays
-    in the logarithm, which is close to how displays encode light. Raises InputError unless 0 <= low < high <= 100.
+    in the logarithm, close to how displays encode light. Raises InputError unless 0 <= low < high <= 100.
     """
     if not 0 <= low < high <= 100:
         raise InputError(f"percentiles {low} and {high}, expected 0 <= low < high <= 100")
