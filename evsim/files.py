@@ -70,6 +70,21 @@ def remove_abandoned(folder: Path) -> list[Path]:
     return removed
 
 
+def remove_leftovers(final: Path) -> list[Path]:
+    """Remove every temporary of `final`, whichever host or process left it; returns what was removed.
+
+    Only for a caller that holds a lock by which nobody else can be writing `final`.
+    """
+    if not final.parent.is_dir():
+        return []
+    prefix = f".{final.name}."
+    found = [entry for entry in final.parent.iterdir() if entry.name.startswith(prefix)]
+    removed = [entry for entry in found if _TEMPORARY.match(entry.name)]
+    for entry in removed:
+        _remove(entry)
+    return removed
+
+
 def _temporary_name(final: Path) -> Path:
     # The suffix stays last: image and video writers choose their encoder by it.
     return final.with_name(

@@ -6,6 +6,7 @@ resolved configuration is written beside it and can be fed back.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -92,13 +93,22 @@ def compose(
     job: explicit options as a tree of `ClipJob` fields. Draws are resolved for the job's seed and clip.
     Raises ConfigError that names the field.
     """
-    tree = read_preset(preset or DEFAULT_PRESET)
-    for layer in (
+    tree = layered_tree(
+        read_preset(preset or DEFAULT_PRESET),
         configuration.read_file(config_file) if config_file else {},
         configuration.parse_overrides(overrides),
         job or {},
-    ):
-        tree = configuration.merge(tree, layer)
+    )
+    return resolve_job(tree)
+
+
+def layered_tree(*layers: Tree) -> Tree:
+    """The layers over one another, later ones winning field by field; draws stay unresolved."""
+    return functools.reduce(configuration.merge, layers)
+
+
+def resolve_job(tree: Tree) -> ClipJob:
+    """The job that a tree stands for, its draws made for its seed and clip. Raises ConfigError."""
     identity = configuration.build(ClipJob, {name: tree[name] for name in ("seed", "clip") if name in tree})
     return configuration.build(ClipJob, configuration.resolve_draws(tree, identity.seed, identity.clip))
 
