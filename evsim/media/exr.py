@@ -46,7 +46,7 @@ def read_exr(path: Path) -> NDArray[np.float32]:
     try:
         header = _read_header(content, path)
         planes = _read_planes(content, header, path)
-    except (struct.error, zlib.error, ValueError, IndexError) as error:
+    except (struct.error, zlib.error, ValueError, IndexError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is a damaged OpenEXR file: {error}") from error

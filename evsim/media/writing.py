@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import warnings
@@ -223,7 +224,10 @@ class VideoWriter(FrameWriter):
         due = self._first_ns + frame_time_ns(self.frames_written, self._rate or Fraction(1))
         self._moved += abs(t_ns - due) > 1000
         codes = self._codes(image, np.uint8)
-        self._encoder.write(cv2.cvtColor(codes, cv2.COLOR_GRAY2BGR if codes.ndim == 2 else cv2.COLOR_RGB2BGR))
+        code = cv2.COLOR_GRAY2BGR if codes.ndim == 2 else cv2.COLOR_RGB2BGR
+        with quiet_opencv():
+            self._encoder.write(cv2.cvtColor(codes, code))
+        self._require_space()
 
     def _open(self, size: tuple[int, int]) -> Any:
         if size[0] % 2 or size[1] % 2:
@@ -247,7 +251,8 @@ class VideoWriter(FrameWriter):
         )
 
     def _complete(self) -> None:
-        self._encoder.release()
+        with quiet_opencv():
+            self._encoder.release()
         found = self._frames_in_file()
         if found != self.frames_written:
             self._raise_if_full()
@@ -282,9 +287,15 @@ class VideoWriter(FrameWriter):
             file.flush()
             os.fsync(file.fileno())
 
+    def _require_space(self) -> None:
+        """OSError as soon as the disk is full, where the system can tell, rather than after the last frame."""
+        if hasattr(os, "statvfs") and os.statvfs(self.path.parent).f_bavail == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+
     def abandon(self) -> None:
         if self._encoder is not None:
-            self._encoder.release()
+            with quiet_opencv():
+                self._encoder.release()
 
 
 @contextlib.contextmanager
