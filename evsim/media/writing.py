@@ -288,7 +288,7 @@ class VideoWriter(FrameWriter):
             os.fsync(file.fileno())
 
     def _require_space(self) -> None:
-        """OSError as soon as the disk is full, where the system can tell, rather than after the last frame."""
+        """OSError as soon as the system reports a full disk, rather than after the last frame."""
         if hasattr(os, "statvfs") and os.statvfs(self.path.parent).f_bavail == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
