@@ -30,7 +30,7 @@ class UpsampleConfig:
     detect_cuts: bool = True
     """Look for scene cuts; cuts that the source marks are always respected."""
 
-    cut_threshold: float = 0.48
+    cut_threshold: float = 0.45
     """Scene similarity (0 to 1) of two frames under which a cut lies between them."""
 
     interpolated_dtype: Literal["same", "float32"] = "same"

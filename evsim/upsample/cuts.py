@@ -3,7 +3,8 @@
 Two small pictures of log luma are matched by optical flow, and the structure (local covariance) that is left
 in common is measured, as in the structure term of SSIM (Wang et al. 2004). Motion is explained by the flow;
 a change of exposure is an offset in the logarithm, which flow and covariance ignore; saturated areas have no
-say; noise is subtracted from the variances. What remains unexplained is a change of scene. Histograms are
+say; noise is subtracted from the variances; a flow that is not the same back is no motion. What remains
+unexplained is a change of scene. Histograms are
 not used: two shots of one film have much the same histogram, and one exposure step changes it completely.
 """
 
@@ -16,10 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evsim.upsample.code_values import FULL_SCALE
-from evsim.upsample.dense_flow import SMALLEST_SIDE, dense_flow
+from evsim.upsample.dense_flow import dense_flow
 from evsim.upsample.luma import bright_level, luma
 
 Picture = NDArray[np.float32]
+
+_SMALLEST_SIDE = 32
+"""Pictures shorter than this on a side hold too little structure to be judged."""
 
 _LONG_SIDE = 160
 """The matched pictures are about this many pixels long."""
@@ -37,10 +41,18 @@ _CONTRAST_FLOOR = 0.02
 _ALIKE_WITHOUT_MOTION = 0.8
 """Over this similarity at rest no motion needs to be looked for."""
 
+_ALIKE_WITH_MOTION = 0.8
+"""Over this similarity the flow that explains it needs no second opinion."""
+
+_SLACK_PX2, _SLACK_SHARE = 0.5, 0.02
+"""Squared forward-backward error that is still consistent: so much, plus a share of the squared flows."""
+
+_ALMOST_ALL = 0.99
 _SEARCH_AGAIN = 0.6
 """Under this similarity a global shift, too long for the flow, is looked for before a cut is believed."""
 
 _SMALLEST_OVERLAP = 0.25
+_SMALLEST_OVERLAP_SIDE = 16
 _ENOUGH_TO_COMPARE = 0.1
 
 
@@ -51,6 +63,18 @@ class _Reduced(NamedTuple):
     usable: Picture
     noise: float
     full_scale: float
+
+
+class _Matched(NamedTuple):
+    """What two frames are compared by: log luma, variance of its noise, unsaturated pixels, 8 bits of it."""
+
+    log: Picture
+    noise: Picture
+    usable: Picture
+    code: NDArray[np.uint8]
+
+    def part(self, where: tuple[slice, slice]) -> _Matched:
+        return _Matched(*(picture[where] for picture in self))
 
 
 class CutDetector:
@@ -65,19 +89,19 @@ class CutDetector:
 
     def cut_before(self, image: NDArray[Any]) -> bool:
         """True if `image` shows another scene than the image given before; False for the first."""
-        if min(image.shape[:2]) < SMALLEST_SIDE:
+        if min(image.shape[:2]) < _SMALLEST_SIDE:
             return False
         previous, self._previous = self._previous, _reduce(image)
         return previous is not None and _similarity(previous, self._previous) < self._threshold
 
 
 def scene_similarity(image0: NDArray[Any], image1: NDArray[Any]) -> float:
-    """How much of the scene two consecutive frames share: about 1 within a shot, under 0.4 across a cut.
+    """How much of the scene two consecutive frames share: about 1 within a shot, under 0.3 across a cut.
 
-    image0, image1: of one size and type. Images smaller than 16 pixels on a side, and two pictures without
+    image0, image1: of one size and type. Images smaller than 32 pixels on a side, and two pictures without
     any structure, give 1.0: nothing speaks for a cut.
     """
-    if min(image0.shape[:2]) < SMALLEST_SIDE:
+    if min(image0.shape[:2]) < _SMALLEST_SIDE:
         return 1.0
     return _similarity(_reduce(image0), _reduce(image1))
 
@@ -85,7 +109,7 @@ def scene_similarity(image0: NDArray[Any], image1: NDArray[Any]) -> float:
 def _reduce(image: NDArray[Any]) -> _Reduced:
     height, width = image.shape[:2]
     step = max(1, round(max(height, width) / _LONG_SIDE))
-    step = min(step, max(1, min(height, width) // SMALLEST_SIDE))
+    step = min(step, max(1, min(height, width) // _SMALLEST_SIDE))
     size = (width // step, height // step)
     skipped = 2 if step >= 4 else 1  # every second row is average enough, at half the time
     small = cv2.resize(image[::skipped], size, interpolation=cv2.INTER_AREA) if step > 1 else image
@@ -110,39 +134,49 @@ def _similarity(frame0: _Reduced, frame1: _Reduced) -> float:
     log0, log1 = np.log(frame0.picture + np.float32(knee)), np.log(frame1.picture + np.float32(knee))
     noise0, noise1 = np.square(frame0.noise * np.exp(-log0)), np.square(frame1.noise * np.exp(-log1))
     both = frame0.usable * frame1.usable
-    usable = cv2.erode(both, _NEIGHBOURS)
-    similarity = _structure_in_common(log0, log1, noise0, noise1, usable)
-    if similarity > _ALIKE_WITHOUT_MOTION:
-        return similarity
+    at_rest = _mean(*_structure(log0, log1, noise0, noise1, cv2.erode(both, _NEIGHBOURS)))
+    if at_rest > _ALIKE_WITHOUT_MOTION:
+        return at_rest
     saturation = np.log(np.float32(_SATURATED * frame0.full_scale + knee))
-    bytes0, bytes1 = _same_exposure(log0, log1, both > 0, saturation)
-    pictures0, pictures1 = (log0, noise0, frame0.usable, bytes0), (log1, noise1, frame1.usable, bytes1)
-    similarity = max(similarity, _compensated(pictures0, pictures1))
+    code0, code1 = _same_exposure(log0, log1, both > 0, saturation)
+    matched0 = _Matched(log0, noise0, frame0.usable, code0)
+    matched1 = _Matched(log1, noise1, frame1.usable, code1)
+    similarity = max(at_rest, _compensated(matched0, matched1))
     if similarity < _SEARCH_AGAIN:
         overlap = _overlap_after_global_shift(log0, log1)
         if overlap is not None:
-            part0, part1 = overlap
-            shifted = _compensated(
-                tuple(picture[part0] for picture in pictures0), tuple(picture[part1] for picture in pictures1)
-            )
-            similarity = max(similarity, shifted)
+            similarity = max(similarity, _compensated(matched0.part(overlap[0]), matched1.part(overlap[1])))
     return similarity
 
 
-def _compensated(pictures0: tuple[Picture, ...], pictures1: tuple[Picture, ...]) -> float:
-    """Structure in common after the flow; each tuple: log luma, noise variance, usable pixels, 8 bits."""
-    log0 = pictures0[0]
-    flow = dense_flow(pictures0[3], pictures1[3], fast=True)
-    height, width = log0.shape
+def _compensated(frame0: _Matched, frame1: _Matched) -> float:
+    """Structure in common after the flow; where it is little, also whether the flow is one at all.
+
+    Between two scenes a flow exists too: it bends one texture into the other. But there and back it goes
+    different ways, so the geometric mean of structure and forward-backward consistency tells them apart.
+    """
+    flow = dense_flow(frame0.code, frame1.code, fast=True)
+    height, width = frame0.log.shape
     target_x = flow[..., 0] + np.arange(width, dtype=np.float32)
     target_y = flow[..., 1] + np.arange(height, dtype=np.float32)[:, None]
+
+    def carried(picture: Picture) -> Picture:
+        return cv2.remap(picture, target_x, target_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
     inside = (target_x >= 0) & (target_x <= width - 1) & (target_y >= 0) & (target_y <= height - 1)
-    warped = [
-        cv2.remap(picture, target_x, target_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        for picture in pictures1[:3]
-    ]
-    usable = cv2.erode(pictures0[2] * inside, _NEIGHBOURS) * (cv2.erode(warped[2], _NEIGHBOURS) > 0.99)
-    return _structure_in_common(log0, warped[0], pictures0[1], warped[1], usable)
+    usable = cv2.erode(frame0.usable * inside, _NEIGHBOURS)
+    usable *= cv2.erode(carried(frame1.usable), _NEIGHBOURS) > _ALMOST_ALL
+    structure, weight = _structure(
+        frame0.log, carried(frame1.log), frame0.noise, carried(frame1.noise), usable
+    )
+    similarity = _mean(structure, weight)
+    if similarity > _ALIKE_WITH_MOTION:
+        return similarity
+    back = carried(dense_flow(frame1.code, frame0.code, fast=True))
+    error = np.square(flow + back).sum(axis=2)
+    slack = _SLACK_PX2 + _SLACK_SHARE * (np.square(flow) + np.square(back)).sum(axis=2)
+    consistency = _mean(np.exp(-error / slack), weight)
+    return (max(similarity, 0.0) * consistency) ** 0.5
 
 
 def _same_exposure(
@@ -162,19 +196,24 @@ def _same_exposure(
     return ((picture0 - low) * gain).astype(np.uint8), ((picture1 - low) * gain).astype(np.uint8)
 
 
-def _structure_in_common(
+def _structure(
     picture0: Picture, picture1: Picture, noise0: Picture, noise1: Picture, usable: Picture
-) -> float:
+) -> tuple[Picture, Picture]:
+    """The structure term of two pictures at each pixel, and how much contrast it speaks for."""
     mean0, mean1 = cv2.blur(picture0, _WINDOW), cv2.blur(picture1, _WINDOW)
     variance0 = cv2.blur(picture0 * picture0 - noise0, _WINDOW) - mean0 * mean0
     variance1 = cv2.blur(picture1 * picture1 - noise1, _WINDOW) - mean1 * mean1
     covariance = cv2.blur(picture0 * picture1, _WINDOW) - mean0 * mean1
     floor = np.float32(_CONTRAST_FLOOR**2) + np.float32(_NOISE_FLOOR) * (noise0 + noise1)
     variance0, variance1 = np.maximum(variance0, 0), np.maximum(variance1, 0)
-    structure = (2 * covariance + floor) / (variance0 + variance1 + floor)
-    weight = np.sqrt(np.maximum(variance0, variance1)) * usable
+    structure = np.minimum((2 * covariance + floor) / (variance0 + variance1 + floor), 1)
+    return structure, np.sqrt(np.maximum(variance0, variance1)) * usable
+
+
+def _mean(values: Picture, weight: Picture) -> float:
+    """The weighted mean; 1 where nothing has weight, for then nothing speaks for a cut."""
     total = float(weight.sum())
-    return float((np.minimum(structure, 1) * weight).sum()) / total if total > 0 else 1.0
+    return float((values * weight).sum()) / total if total > 0 else 1.0
 
 
 def _overlap_after_global_shift(
@@ -191,4 +230,4 @@ def _overlap_after_global_shift(
     )
     overlap_height, overlap_width = height - abs(y), width - abs(x)
     enough = overlap_height * overlap_width >= _SMALLEST_OVERLAP * height * width
-    return parts if enough and min(overlap_height, overlap_width) >= SMALLEST_SIDE else None
+    return parts if enough and min(overlap_height, overlap_width) >= _SMALLEST_OVERLAP_SIDE else None

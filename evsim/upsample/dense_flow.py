@@ -36,4 +36,6 @@ def dense_flow(
     else:
         matcher = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flow = matcher.calc(padded[0], padded[1], None)[:height, :width]
-    return np.nan_to_num(np.asarray(flow, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    if not np.isfinite(flow.sum()):
+        flow = np.where(np.isfinite(flow), flow, np.float32(0))
+    return flow

@@ -24,6 +24,7 @@ _MOVING_PX = 0.15
 """Flow under the first is noise of the matcher and set to zero; between both it fades in."""
 
 _MOTION_PERCENTILE = 99.5
+_ENOUGH_TRUSTED = 0.1
 _SAME_NEIGHBOURHOOD = np.ones((7, 7), np.uint8)
 _TEXTURE = 6
 _LARGE = 128
@@ -66,13 +67,17 @@ class FlowPair:
         return blend_along(self._image0, self._image1, field, fraction, self._step).reshape(self._shape)
 
     def displacement_px(self) -> float:
-        """The 99.5th percentile of the consistent flow's length, in pixels; 0 where nothing moves."""
-        lengths = [
-            cv2.magnitude(flow[..., 0], flow[..., 1])[trust > 0.5]
-            for flow, trust in ((self._forward, self._trust0), (self._backward, self._trust1))
-        ]
-        percentiles = [float(np.percentile(length, _MOTION_PERCENTILE)) for length in lengths if length.size]
-        return max(percentiles, default=0.0)
+        """The 99.5th percentile of the flow's length, in pixels, over what both directions agree on.
+
+        Where they agree on less than a tenth of the image, over all of it. 0 where nothing moves.
+        """
+        return max(_extent(self._forward, self._trust0), _extent(self._backward, self._trust1))
+
+
+def _extent(flow: NDArray[np.float32], trust: NDArray[np.float32]) -> float:
+    lengths, trusted = cv2.magnitude(flow[..., 0], flow[..., 1]), trust > 0.5
+    decisive = lengths[trusted] if trusted.mean() > _ENOUGH_TRUSTED else lengths
+    return float(np.percentile(decisive, _MOTION_PERCENTILE))
 
 
 def _same_texture(picture0: NDArray[np.uint8], picture1: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -21,7 +21,7 @@ _LEAST_TRUST = np.float32(1e-3)
 _AROUND = (9, 9)
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, parallel=True, error_model="numpy")
 def consistency(forward: Array, backward: Array, step: int) -> Array:
     """Trust (h, w) in 0..1 in every step-th flow vector: exp(-|F(p) + B(p + F(p))|^2 / slack).
 
@@ -68,7 +68,7 @@ def project(
     return _complete(arrived, around, forward, backward, np.float32(fraction))
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, parallel=True, error_model="numpy")
 def _splat_both(
     forward: Array,
     backward: Array,
@@ -131,7 +131,7 @@ def _splat(
                     target[count] += share
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, parallel=True, error_model="numpy")
 def _complete(arrived: Array, around: Array, forward: Array, backward: Array, fraction: np.float32) -> Array:
     """Velocity and visibility everywhere: where little trust arrives, the neighbourhood speaks."""
     height, width = arrived.shape[:2]
@@ -140,7 +140,8 @@ def _complete(arrived: Array, around: Array, forward: Array, backward: Array, fr
     for y in prange(height):
         for x in range(width):
             here, near = arrived[y, x], around[y, x]
-            trust = min(one, here[2])
+            # Trust that stands alone among mistrust is chance.
+            trust = min(one, here[2]) * min(one, near[2])
             if trust == one:
                 field[y, x, 0], field[y, x, 1] = here[0] / here[2], here[1] / here[2]
                 field[y, x, 2], field[y, x, 3] = one, one
@@ -160,14 +161,17 @@ def _complete(arrived: Array, around: Array, forward: Array, backward: Array, fr
 
 
 @njit(cache=True, inline="always")
-def _sample(image: Array, x: np.float32, y: np.float32, channel: int) -> np.float32:
-    height, width = image.shape[:2]
-    x = min(max(x, np.float32(0)), np.float32(width - 1))
-    y = min(max(y, np.float32(0)), np.float32(height - 1))
-    x0, y0 = min(int(x), width - 2), min(int(y), height - 2)
-    fx, fy = x - np.float32(x0), y - np.float32(y0)
-    top = image[y0, x0, channel] + fx * (image[y0, x0 + 1, channel] - image[y0, x0, channel])
-    low = image[y0 + 1, x0, channel] + fx * (image[y0 + 1, x0 + 1, channel] - image[y0 + 1, x0, channel])
+def _corner(position: np.float32, length: int) -> tuple[int, np.float32]:
+    """The lower of the two neighbours of a position, clamped to the image, and the share of the upper."""
+    position = min(max(position, np.float32(0)), np.float32(length - 1))
+    low = min(int(position), length - 2)
+    return low, position - np.float32(low)
+
+
+@njit(cache=True, inline="always")
+def _mixed(image: Array, x: int, y: int, fx: np.float32, fy: np.float32, channel: int) -> np.float32:
+    top = image[y, x, channel] + fx * (image[y, x + 1, channel] - image[y, x, channel])
+    low = image[y + 1, x, channel] + fx * (image[y + 1, x + 1, channel] - image[y + 1, x, channel])
     return top + fy * (low - top)
 
 
@@ -185,7 +189,7 @@ def blend_along(image0: Array, image1: Array, field: Array, fraction: float, ste
     return _blend_along(image0, image1, field, np.float32(fraction), step)
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, parallel=True, error_model="numpy")
 def _blend_along(image0: Array, image1: Array, field: Array, fraction: np.float32, step: int) -> Array:
     height, width, channels = image0.shape
     rows, columns = field.shape[:2]
@@ -193,11 +197,13 @@ def _blend_along(image0: Array, image1: Array, field: Array, fraction: np.float3
     rest, scale = one - fraction, one / np.float32(step)
     result = np.empty((height, width, channels), np.float32)
     for y in prange(height):
-        gy = min(np.float32(y) * scale, np.float32(rows - 1))
+        row, fy = _corner(np.float32(y) * scale, rows)
         for x in range(width):
-            gx = min(np.float32(x) * scale, np.float32(columns - 1))
-            u, v = _sample(field, gx, gy, 0), _sample(field, gx, gy, 1)
-            seen0, seen1 = _sample(field, gx, gy, 2), _sample(field, gx, gy, 3)
+            column, fx = _corner(np.float32(x) * scale, columns)
+            u = _mixed(field, column, row, fx, fy, 0)
+            v = _mixed(field, column, row, fx, fy, 1)
+            seen0 = _mixed(field, column, row, fx, fy, 2)
+            seen1 = _mixed(field, column, row, fx, fy, 3)
             x0, y0 = np.float32(x) - fraction * u, np.float32(y) - fraction * v
             x1, y1 = np.float32(x) + rest * u, np.float32(y) + rest * v
             outside0, outside1 = _is_outside(x0, y0, width, height), _is_outside(x1, y1, width, height)
@@ -208,7 +214,12 @@ def _blend_along(image0: Array, image1: Array, field: Array, fraction: np.float3
             mix = fraction
             if seen0 != seen1:
                 mix = fraction * seen1 / (rest * seen0 + fraction * seen1)
+            left0, fx0 = _corner(x0, width)
+            top0, fy0 = _corner(y0, height)
+            left1, fx1 = _corner(x1, width)
+            top1, fy1 = _corner(y1, height)
             for c in range(channels):
-                a, b = _sample(image0, x0, y0, c), _sample(image1, x1, y1, c)
+                a = _mixed(image0, left0, top0, fx0, fy0, c)
+                b = _mixed(image1, left1, top1, fx1, fy1, c)
                 result[y, x, c] = a + mix * (b - a)
     return result

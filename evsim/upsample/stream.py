@@ -41,7 +41,14 @@ def upsample(
 
 
 def interpolated_times(t0_ns: int, t1_ns: int, factor: int) -> list[int]:
-    """The factor - 1 times between two frames: t0 + k (t1 - t0) / factor to the nearest ns, halves later."""
+    """The factor - 1 times between two frames: t0 + k (t1 - t0) / factor to the nearest ns, halves later.
+
+    Exact integer arithmetic. Raises InputError for an interval of fewer nanoseconds than steps.
+    """
+    if t1_ns - t0_ns < factor:
+        raise InputError(
+            f"the interval {t0_ns} to {t1_ns} ns has no room for {factor} steps; check the frame times' unit"
+        )
     return [t0_ns + (2 * k * (t1_ns - t0_ns) + factor) // (2 * factor) for k in range(1, factor)]
 
 
@@ -136,9 +143,15 @@ def _require_image(frame: Frame) -> None:
         raise InputError(
             f"frame at {frame.t_ns} ns has shape {image.shape}, expected (H, W) or (H, W, 3), not empty"
         )
+    if image.dtype == np.float32 and not np.isfinite(image).all():
+        count = image.size - int(np.isfinite(image).sum())
+        raise InputError(
+            f"frame at {frame.t_ns} ns has {count} values that are NaN or infinite; mend them first"
+        )
 
 
 def _require_successor(previous: Frame, frame: Frame) -> None:
+    _require_image(frame)
     if frame.image.shape != previous.image.shape or frame.image.dtype != previous.image.dtype:
         raise InputError(
             f"frame at {frame.t_ns} ns is {frame.image.dtype} {frame.image.shape}, the one before "
