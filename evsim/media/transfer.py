@@ -30,10 +30,11 @@ def to_linear(image: NDArray[Any], transfer: Transfer) -> NDArray[np.float32]:
     """
     if transfer == "log" and image.dtype.kind != "f":
         raise InputError(f"transfer = 'log' with {image.dtype} codes, expected float32 logarithms of DN")
-    if image.dtype == np.uint8:
-        # 256 exact values: quicker than the power for every pixel, and the same result.
-        return _decode(np.arange(256) / 255.0, transfer).astype(np.float32)[image]
-    return _decode(image / np.float64(full_scale(image.dtype)), transfer).astype(np.float32)
+    full = full_scale(image.dtype)
+    if image.dtype.kind == "u":
+        # One exact value for each code: quicker than the power for each pixel, and the same result.
+        return _decode(np.arange(full + 1) / full, transfer).astype(np.float32)[image]
+    return _decode(image.astype(np.float64), transfer).astype(np.float32)
 
 
 def from_linear(light: NDArray[Any], transfer: Transfer) -> NDArray[np.float32]:

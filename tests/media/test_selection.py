@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import cv2
@@ -10,6 +12,18 @@ import pytest
 
 from evsim.errors import InputError
 from evsim.media import ArraySource, Selection, resize
+
+
+def test_public_names_load_without_a_decoder() -> None:
+    script = (
+        "import sys, evsim.media as media\n"
+        "media.Selection, media.Frame, media.open_source, media.ArraySource, media.MediaWarning\n"
+        "assert not {'cv2', 'rawpy', 'torch', 'numba'} & set(sys.modules)\n"
+        "assert all(hasattr(media, name) for name in media.__all__)\n"
+        "assert not hasattr(media, 'nothing')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def frames(count: int = 10, height: int = 6, width: int = 8) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 import warnings
@@ -29,6 +30,18 @@ def write_video(path: Path, count: int = 12, fps: float = 25.0, code: str = "FFV
         encoder.write(image[..., ::-1].copy())
     encoder.release()
     return frames
+
+
+def retime(path: Path, milliseconds: list[int]) -> None:
+    """Rewrite the block times of a Matroska file of 25 frames/s, which are 40 ms apart."""
+    content = bytearray(path.read_bytes())
+    at = 0
+    for k, t_ms in enumerate(milliseconds):
+        # A SimpleBlock: 0xA3, its length, track number 1, time as a big-endian int16, flags.
+        at = content.index(b"\x81" + struct.pack(">h", 40 * k), content.index(b"\xa3", at))
+        content[at + 1 : at + 3] = struct.pack(">h", t_ms)
+        at += 4
+    path.write_bytes(content)
 
 
 def times(source: VideoSource) -> list[int]:
@@ -61,6 +74,33 @@ def test_a_stream_without_container_gets_its_rate(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 24, 32, 3), np.uint8)
     (tmp_path / "a.mjpeg").write_bytes(b"".join(cv2.imencode(".jpg", i)[1].tobytes() for i in images))
     assert times(VideoSource(tmp_path / "a.mjpeg")) == [k * 40_000_000 for k in range(5)]
+
+
+def test_irregular_times_are_kept_as_the_container_has_them(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mkv", 7)
+    irregular = [0, 31, 70, 95, 140, 150, 203]
+    retime(tmp_path / "a.mkv", irregular)
+    source = VideoSource(tmp_path / "a.mkv")
+    assert times(source) == [t * 10**6 for t in irregular]
+    assert source.timing == "presentation times, irregular"
+    assert source.fps == pytest.approx(1000 / 35)
+
+
+def test_times_that_run_backwards_name_the_frames(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mkv", 4)
+    retime(tmp_path / "a.mkv", [0, 80, 40, 120])
+    words = r"frame 2 is at 0\.040000000 s, not after frame 1 at 0\.080000000 s.*pass --fps"
+    with pytest.raises(InputError, match=words):
+        times(VideoSource(tmp_path / "a.mkv"))
+    assert len(times(VideoSource(tmp_path / "a.mkv", selection=Selection(fps=25)))) == 4
+
+
+def test_a_file_without_times_gets_the_rate_of_its_container(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mkv", 4)
+    retime(tmp_path / "a.mkv", [0, 0, 0, 0])
+    source = VideoSource(tmp_path / "a.mkv")
+    assert times(source) == [0, 40_000_000, 80_000_000, 120_000_000]
+    assert "which has no times" in source.timing
 
 
 def test_fps_option_overrides_the_container(tmp_path: Path) -> None:
