@@ -42,7 +42,7 @@ def rate_plot(source: EventSource, *, bins: int = 100) -> Figure:
     seconds, rates = event_rates(source, span, bins)
     for name, colour in (("ON", ON_COLOUR), ("OFF", OFF_COLOUR), ("noise", NOISE_COLOUR)):
         if name in rates:
-            axes.stairs(rates[name], seconds, label=name, color=colour, linewidth=1.4)
+            axes.stairs(rates[name], seconds, label=name, color=colour, linewidth=1.4, baseline=None)
             axes.stairs(rates[name], seconds, color=colour, alpha=0.12, fill=True)
     axes.set_xlim(seconds[0], seconds[-1])
     axes.set_ylim(bottom=0)
@@ -55,7 +55,10 @@ def rate_plot(source: EventSource, *, bins: int = 100) -> Figure:
 def event_rates(
     source: EventSource, span: Span, bins: int
 ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
-    """(edges in seconds after the first event, float64 (bins + 1,)) and events per second of ON, OFF and, if labelled, noise."""
+    """Edges, float64 (bins + 1,) seconds after the first event, and events per second of each kind, (bins,).
+
+    Kinds are ON, OFF and, where events are labelled, noise, which are counted in ON or OFF as well.
+    """
     edges = np.linspace(0, span.duration_us, bins + 1)
     counts = {name: np.zeros(bins) for name in (("ON", "OFF", "noise") if span.labels else ("ON", "OFF"))}
     for piece in pieces(source):

@@ -78,7 +78,7 @@ def net_polarity(events: Events) -> NDArray[np.int64]:
     shape = (events.height, events.width)
     if not len(events):
         return np.zeros(shape, np.int64)
-    x, y = events.x.astype(np.int64), events.y.astype(np.int64)
+    x, y = _pixel(events.x), _pixel(events.y)
     if min(x.min(), y.min()) < 0 or x.max() >= events.width or y.max() >= events.height:
         raise InputError(
             f"events reach x {x.min()}..{x.max()}, y {y.min()}..{y.max()} "
@@ -88,6 +88,11 @@ def net_polarity(events: Events) -> NDArray[np.int64]:
     on = events.p > 0
     net = np.bincount(pixel[on], minlength=pixels) - np.bincount(pixel[~on], minlength=pixels)
     return net.reshape(shape)
+
+
+def _pixel(position: NDArray[Any]) -> NDArray[np.int64]:
+    # Rounding towards zero would take what lies just outside the left or top border into the sensor.
+    return (np.floor(position) if position.dtype.kind == "f" else position).astype(np.int64)
 
 
 def find_style(name: str) -> Style:

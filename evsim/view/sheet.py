@@ -19,6 +19,7 @@ from evsim.view.stream import EventSource, Span, measure, windows
 _EVENTS_PER_PIXEL = 0.15
 _NARROW, _WIDE = 240, 480
 _MARGIN, _LINE = 12, 26
+_ROUNDS_UP = 0.9995  # from here on three digits read 1000, which is the next unit
 
 
 class _Layout(NamedTuple):
@@ -187,7 +188,7 @@ def _between(colours: Style, share: float) -> tuple[int, int, int]:
 def format_us(microseconds: float) -> str:
     """Microseconds in the unit that reads best: '12.3 ms'."""
     for limit, unit in ((1e6, "s"), (1e3, "ms")):
-        if abs(microseconds) >= limit:
+        if abs(microseconds) >= limit * _ROUNDS_UP:
             return f"{microseconds / limit:.3g} {unit}"
     return f"{microseconds:.3g} us"
 
@@ -195,6 +196,6 @@ def format_us(microseconds: float) -> str:
 def format_count(count: int) -> str:
     """A count with its thousands as k, M or G: '53.4k'."""
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= limit:
+        if count >= limit * _ROUNDS_UP:
             return f"{count / limit:.3g}{unit}"
     return str(count)
