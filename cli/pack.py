@@ -6,11 +6,15 @@ from pathlib import Path
 
 import click
 from evsim.cli.conventions import Verb, input_argument, output_option, overwrite_option, print_result
+from evsim.cli.runs import pack_gopro
 
 
 @click.group()
 def pack() -> None:
     """Pack event files into training data."""
+
+
+pack.add_command(pack_gopro)
 
 
 @pack.command(cls=Verb)

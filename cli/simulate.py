@@ -1,4 +1,4 @@
-"""`evsim simulate`: video or a moved still image to events."""
+"""`evsim simulate`: video, a moved still image, or the clips of a data set to events."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from evsim.cli.conventions import (
     Progress,
     Size,
@@ -21,6 +22,7 @@ from evsim.cli.conventions import (
     selection_tree,
     threads_option,
 )
+from evsim.cli.runs import VerbGroup, folders, gopro, reds, repeat, run_options
 
 if TYPE_CHECKING:
     from evsim.pipelines.simulate import ClipJob
@@ -55,10 +57,37 @@ def _list_presets(context: click.Context, parameter: click.Parameter, value: boo
     context.exit()
 
 
-@click.group()
+@click.group(cls=VerbGroup, invoke_without_command=True)
 @click.option("--list-presets", is_flag=True, is_eager=True, expose_value=False, callback=_list_presets)
-def simulate() -> None:
-    """Simulate the events of a low-light event camera."""
+@click.option(
+    "--config", "run_json", type=click.Path(path_type=Path), default=None, help="run.json of a run to repeat."
+)
+@output_option("Run folder, with --config.  [default: where run.json is]", required=False)
+@run_options
+@click.pass_context
+def simulate(context: click.Context, run_json: Path | None, output: Path | None, **options: Any) -> int:
+    """Simulate the events of a low-light event camera.
+
+    Without a command, --config run.json repeats or finishes a run of many clips.
+    """
+    if context.invoked_subcommand is not None:
+        given = [parameter.opts[0] for parameter in context.command.params if _was_given(context, parameter)]
+        if given:
+            raise click.UsageError(f"{given[0]} belongs behind {context.invoked_subcommand}", context)
+        return 0
+    if run_json is None:
+        raise click.UsageError("expected a command, or --config run.json to repeat a run", context)
+    return repeat(run_json, output, options)
+
+
+def _was_given(context: click.Context, parameter: click.Parameter) -> bool:
+    # --json and --debug are not exposed: they work in either place.
+    source = context.get_parameter_source(parameter.name or "")
+    return parameter.expose_value and source is ParameterSource.COMMANDLINE
+
+
+for command in (gopro, reds, folders):
+    simulate.add_command(command)
 
 
 @simulate.command(cls=Verb)
@@ -124,7 +153,7 @@ def _compose(options: dict[str, Any], selection: dict[str, Any]) -> ClipJob:
     if selection:
         given["selection"] = selection
     if options["factor"] is not None:
-        given["upsample"] = _factor_tree(options["factor"])
+        given["upsample"] = factor_tree(options["factor"])
     return compose(
         preset=options["preset"],
         config_file=options["config_file"],
@@ -133,7 +162,8 @@ def _compose(options: dict[str, Any], selection: dict[str, Any]) -> ClipJob:
     )
 
 
-def _factor_tree(text: str) -> dict[str, Any]:
+def factor_tree(text: str) -> dict[str, Any]:
+    """The fields of `upsample` that --factor stands for."""
     if text == "auto":
         return {"adaptive": True}
     if not text.isdecimal() or int(text) < 1:

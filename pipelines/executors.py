@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection as channels
 from multiprocessing.connection import Connection
@@ -53,7 +53,7 @@ class Executor(Protocol):
     name: str
     workers: int
 
-    def outcomes(self, work: Callable[[J], R], jobs: Sequence[J]) -> Iterator[Outcome[J, R]]:
+    def outcomes(self, work: Callable[[J], R], jobs: Sequence[J]) -> Generator[Outcome[J, R], None, None]:
         """Call ``work(job)`` for every job; yields as each ends. Closing the iterator stops the rest."""
         ...
 
@@ -64,7 +64,7 @@ class Serial:
     name = "serial"
     workers = 1
 
-    def outcomes(self, work: Callable[[J], R], jobs: Sequence[J]) -> Iterator[Outcome[J, R]]:
+    def outcomes(self, work: Callable[[J], R], jobs: Sequence[J]) -> Generator[Outcome[J, R], None, None]:
         """See `Executor`."""
         for job in jobs:
             yield Outcome(job, work(job))
@@ -81,7 +81,7 @@ class Processes:
     def __init__(self, workers: int) -> None:
         self.workers = workers
 
-    def outcomes(self, work: Callable[[J], R], jobs: Sequence[J]) -> Iterator[Outcome[J, R]]:
+    def outcomes(self, work: Callable[[J], R], jobs: Sequence[J]) -> Generator[Outcome[J, R], None, None]:
         """See `Executor`."""
         waiting = deque(jobs)
         crew: list[_Worker[J, R]] = []

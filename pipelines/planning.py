@@ -35,7 +35,7 @@ def plan_run(
     listed = list_work(description, path, options or RunOptions())
     sizes, unreadable = _measure(listed.todo)
     chosen = _spread(listed.todo, sampled_clips)
-    with contextlib.closing(crew.outcomes(sample_job, chosen)) as outcomes:  # type: ignore[type-var]
+    with contextlib.closing(crew.outcomes(sample_job, chosen)) as outcomes:
         samples = [outcome.result for outcome in outcomes if outcome.result and not outcome.result.error]
     return {
         "output": str(path),

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import platform
 import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from evsim.pipelines.description import RunDescription, differences
-from evsim.pipelines.executors import Executor, Outcome, Serial
+from evsim.pipelines.executors import Executor, Serial
 from evsim.pipelines.fingerprint import file_checksum
-from evsim.pipelines.jobs import Job, died_record, now, run_job
+from evsim.pipelines.invocations import recorded_invocation
+from evsim.pipelines.jobs import Job, died_record, run_job
 from evsim.pipelines.manifest import JobRecord, ManifestWriter, latest_records
 from evsim.pipelines.recipes import find_clips
-from evsim.pipelines.run_folder import FORMAT, VERSION, RunFolder, Shard, host
+from evsim.pipelines.run_folder import FORMAT, VERSION, RunFolder, Shard
 
-from evsim import __version__
 from evsim.configuration import Tree
 from evsim.errors import InputError
 from evsim.files import remove_leftovers
@@ -31,8 +27,6 @@ from evsim.files import remove_leftovers
 Report = Callable[[int, int | None, str], None]
 Say = Callable[[str], None]
 Work = Callable[[Job], JobRecord]
-
-CONTENT_PACKAGES = ("numpy", "numba", "opencv-python-headless", "h5py")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +134,7 @@ def execute_run(
             gone = _settle(folder, description, names, chosen)
         for clip in gone:
             tell(f"{clip} is no longer under {description.root}; what it gave before was left in place")
-        with _invocation(folder, crew, chosen), _no_leftovers(jobs):
+        with recorded_invocation(folder, crew), _no_leftovers(jobs):
             listed = choose_work(jobs, folder, verify=chosen.verify)
             for clip, reason in listed.reasons.items():
                 tell(f"{clip} is done again: {reason}")
@@ -175,7 +169,9 @@ def list_work(description: RunDescription, path: Path, options: RunOptions) -> W
 def choose_work(jobs: Sequence[Job], folder: RunFolder, *, verify: bool) -> WorkList:
     """Split jobs into those to do and those whose output stands. Raises FormatError for a bad manifest."""
     records = latest_records(folder.path) if folder.path.is_dir() else {}
-    todo, skipped, reasons = [], [], {}
+    todo: list[Job] = []
+    skipped: list[Job] = []
+    reasons: dict[str, str] = {}
     for job in jobs:
         record = records.get(job.clip)
         if record is None or record.status == "failed":
@@ -243,8 +239,9 @@ def _require_continuable(
     changed = differences(before.content(), description.content())
     if changed:
         raise InputError(
-            f"{folder.path} was made with another configuration ({'; '.join(changed)}); give the same options "
-            f"(evsim simulate --config {folder.description} --resume), choose another folder, or --overwrite"
+            f"{folder.path} was made with another configuration ({'; '.join(changed)}); give the same "
+            f"options (evsim simulate --config {folder.description} --resume), choose another folder, or "
+            "--overwrite"
         )
 
 
@@ -273,9 +270,10 @@ def _carry_out(
 ) -> list[JobRecord]:
     records: list[JobRecord] = []
     pending: Sequence[Job] = jobs
+    # Closed at once: the workers must end before the lock is let go, not when somebody collects them.
     for attempt in range(1, retries + 2):
         again: list[Job] = []
-        with contextlib.closing(_closable(executor.outcomes(work, pending))) as outcomes:
+        with contextlib.closing(executor.outcomes(work, pending)) as outcomes:
             for outcome in outcomes:
                 ended = outcome.result or died_record(outcome.job, outcome.died)
                 record = dataclasses.replace(ended, attempts=attempt)
@@ -290,11 +288,6 @@ def _carry_out(
                     return records
         pending = again
     return records
-
-
-def _closable(outcomes: Iterator[Outcome[Job, JobRecord]]) -> Any:
-    # The workers must end before the lock is let go, not when the iterator happens to be collected.
-    return outcomes if hasattr(outcomes, "close") else contextlib.nullcontext(outcomes)
 
 
 def _words(record: JobRecord, records: Sequence[JobRecord]) -> str:
@@ -317,56 +310,3 @@ def _remove_temporaries(jobs: Sequence[Job]) -> None:
     for job in jobs:
         remove_leftovers(job.output)
         remove_leftovers(job.beside)
-
-
-@contextlib.contextmanager
-def _invocation(folder: RunFolder, executor: Executor, options: RunOptions) -> Iterator[None]:
-    """Enter this invocation in run.json, and at the end when it ended and how."""
-    entry: Tree = {
-        "started": now(),
-        "ended": None,
-        "outcome": "unfinished",
-        "executor": {"name": executor.name, "workers": executor.workers},
-        "shard": str(options.shard) if options.shard else None,
-        "machine": machine(),
-        "versions": versions(),
-    }
-    identity = {name: entry[name] for name in ("started", "shard")} | {"pid": os.getpid()}
-    entry["pid"] = identity["pid"]
-    _enter(folder, entry, identity)
-    try:
-        yield
-    except BaseException as error:
-        _enter(folder, {**entry, "ended": now(), "outcome": type(error).__name__}, identity)
-        raise
-    _enter(folder, {**entry, "ended": now(), "outcome": "finished"}, identity)
-
-
-def _enter(folder: RunFolder, entry: Tree, identity: Tree) -> None:
-    with folder.settling():
-        tree = folder.read() or {}
-        others = [
-            other
-            for other in tree.get("invocations", [])
-            if any(other.get(name) != value for name, value in identity.items())
-        ]
-        folder.write({**tree, "invocations": [*others, entry]})
-
-
-def machine() -> Tree:
-    """Where a run was carried out."""
-    return {
-        "host": host(),
-        "system": platform.platform(),
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-    }
-
-
-def versions() -> Tree:
-    """Versions of evsim, Python and of the packages that take part in what is written."""
-    found = {"evsim": __version__, "python": sys.version.split()[0]}
-    for package in CONTENT_PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found

@@ -1,0 +1,243 @@
+"""`evsim simulate gopro|reds|folders`, `evsim simulate --config run.json`, `evsim pack gopro`: many clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from evsim.cli.conventions import (
+    Progress,
+    Verb,
+    apply_options,
+    clip_options,
+    configuration_options,
+    dry_run_option,
+    input_argument,
+    output_option,
+    overwrite_option,
+    print_result,
+    seed_option,
+    selection_tree,
+    threads_option,
+)
+
+if TYPE_CHECKING:
+    from evsim.pipelines.description import RunDescription
+    from evsim.pipelines.executors import Executor
+    from evsim.pipelines.run import RunOptions, RunResult
+
+SOME_FAILED = 3
+RUN_HELP = "Run folder: run.json, manifest.jsonl and <clip>.h5 for every clip."
+
+root_argument = click.argument("root", type=click.Path(path_type=Path), metavar="ROOT")
+run_frames_option = click.option(
+    "--frames",
+    type=click.Choice(["source", "all", "none"]),
+    default=None,
+    help="Frames stored with the events; `pack gopro` writes RGB_dense from all.  [default: source]",
+)
+run_factor_option = click.option(
+    "--factor", default=None, metavar="N|auto", help="Upsampling: frames per source interval, or from motion."
+)
+run_options = apply_options(
+    [
+        click.option("--resume", is_flag=True, help="Finish a run: keep what is done and unchanged."),
+        overwrite_option,
+        click.option("--verify", is_flag=True, help="With --resume: compare contents, not sizes and times."),
+        click.option(
+            "--workers", type=click.IntRange(1), default=1, show_default=True, help="Clips at a time."
+        ),
+        click.option(
+            "--shard", default=None, metavar="I/N", help="Only the I-th of N parts, e.g. in an array job."
+        ),
+        click.option(
+            "--retries",
+            type=click.IntRange(0),
+            default=1,
+            show_default=True,
+            help="Further attempts for a clip that fails.",
+        ),
+        threads_option,
+        dry_run_option,
+    ]
+)
+recipe_options = apply_options(
+    [
+        output_option(RUN_HELP),
+        configuration_options,
+        run_factor_option,
+        clip_options,
+        run_frames_option,
+        seed_option,
+        run_options,
+    ]
+)
+
+
+class VerbGroup(Verb, click.Group):
+    """A group that is a verb too, when no command follows."""
+
+
+@click.command(cls=Verb)
+@root_argument
+@recipe_options
+def gopro(root: Path, output: Path, **options: Any) -> int:
+    """Events of the GoPro data set (GOPRO_Large_all), 240 fps upsampled x8.
+
+    Example: evsim simulate gopro GOPRO_Large_all -o run --workers 8
+    """
+    return _simulate("gopro", root, output, options)
+
+
+@click.command(cls=Verb)
+@root_argument
+@recipe_options
+def reds(root: Path, output: Path, **options: Any) -> int:
+    """Events of the REDS data set: 120 fps (orig) or 24 fps (sharp).
+
+    Example: evsim simulate reds REDS -o run --workers 8
+    """
+    return _simulate("reds", root, output, options)
+
+
+@click.command(cls=Verb)
+@root_argument
+@recipe_options
+def folders(root: Path, output: Path, **options: Any) -> int:
+    """Events of every image folder and video in a tree.
+
+    Example: evsim simulate folders clips -o run --preset v2e-noisy
+    """
+    return _simulate("folders", root, output, options)
+
+
+def repeat(run_json: Path, output: Path | None, options: dict[str, Any]) -> int:
+    """Carry out again, or finish, the run that a run.json describes."""
+    from evsim.pipelines.description import recorded_run
+
+    return _run(recorded_run(run_json), output or run_json.parent, options)
+
+
+@click.command("gopro", cls=Verb)
+@input_argument
+@output_option("Folder to write.")
+@click.option(
+    "--frames",
+    type=click.Choice(["last", "count", "sum"]),
+    default="last",
+    show_default=True,
+    help="What a pixel holds: the last event's polarity, the number of events, or ON minus OFF.",
+)
+@click.option("--partial", is_flag=True, help="Take the finished clips of an unfinished run.")
+@overwrite_option
+def pack_gopro(source: Path, output: Path, frames: Any, partial: bool, overwrite: bool) -> None:
+    """A run to Sim2Real's training tree: one event frame per interval, zeros where empty.
+
+    Example: evsim pack gopro run -o training
+    """
+    from evsim.pipelines.gopro import pack_gopro as pack
+
+    with Progress("pack", "clips") as progress:
+        summary = pack(source, output, frames=frames, partial=partial, overwrite=overwrite, report=progress)
+    for note in summary.notes:
+        click.echo(f"evsim: {note}", err=True)
+    print_result(
+        {
+            "output": str(output),
+            "clips": summary.clips,
+            "intervals": summary.intervals,
+            "empty_intervals": summary.empty,
+            "images": summary.images,
+        },
+        title=f"{source} -> {output}",
+    )
+
+
+def _simulate(recipe: str, root: Path, output: Path, options: dict[str, Any]) -> int:
+    from evsim.cli.simulate import factor_tree
+    from evsim.pipelines.description import describe_run
+
+    given: dict[str, Any] = {
+        name: options[name] for name in ("seed", "frames", "transfer") if options[name] is not None
+    }
+    selection = selection_tree(options)
+    fps = selection.pop("fps", None)
+    if selection:
+        given["selection"] = selection
+    if options["factor"] is not None:
+        given["upsample"] = factor_tree(options["factor"])
+    description = describe_run(
+        recipe,
+        root,
+        fps=fps,
+        preset=options["preset"],
+        config_file=options["config_file"],
+        overrides=options["overrides"],
+        options=given,
+    )
+    return _run(description, output, options)
+
+
+def _run(description: RunDescription, output: Path, options: dict[str, Any]) -> int:
+    from evsim.pipelines.planning import plan_run
+    from evsim.pipelines.run import execute_run, resume_command
+
+    how, executor = _options(options), _executor(options["workers"])
+    title = f"{description.root} -> {output}"
+    if options["dry_run"]:
+        plan = plan_run(description, output, how, executor=executor)
+        print_result(plan, title="Plan (nothing written)")
+        return SOME_FAILED if plan["unreadable"] else 0
+    resume = resume_command(output, how, options["workers"])
+    try:
+        with Progress("simulate", "clips") as progress:
+            result = execute_run(description, output, how, executor=executor, report=progress, say=_say)
+    except BaseException as error:
+        # Only what was begun can be continued: a usage error comes before anything is written.
+        if not isinstance(error, Exception) and (output / "run.json").is_file():
+            _say(f"finished clips were kept; to finish the rest: {resume}")
+        raise
+    print_result(result.summary(), title=title)
+    return _report(result, resume)
+
+
+def _report(result: RunResult, resume: str) -> int:
+    for record in result.records:
+        for note in record.notes:
+            _say(f"warning: {record.clip}: {note}")
+        if record.status == "failed":
+            _say(f"{record.clip} failed: {record.error}")
+    if result.stopped:
+        _say(f"stopped with {result.not_started} clips not started: {result.stopped}")
+    if result.complete:
+        return 0
+    _say(f"to do what is missing: {resume}")
+    return SOME_FAILED
+
+
+def _options(options: dict[str, Any]) -> RunOptions:
+    from evsim.pipelines.run import RunOptions
+    from evsim.pipelines.run_folder import Shard
+
+    if options["resume"] and options["overwrite"]:
+        raise click.UsageError("--resume keeps what is there and --overwrite replaces it; give one of them")
+    workers = options["workers"]
+    return RunOptions(
+        resume=options["resume"],
+        overwrite=options["overwrite"],
+        verify=options["verify"],
+        shard=Shard.parse(options["shard"]) if options["shard"] else None,
+        retries=options["retries"],
+        threads=1 if workers > 1 else options["threads"],
+    )
+
+
+def _executor(workers: int) -> Executor:
+    from evsim.pipelines.executors import Processes, Serial
+
+    return Processes(workers) if workers > 1 else Serial()
+
+
+def _say(sentence: str) -> None:
+    click.echo(f"evsim: {sentence}", err=True)
