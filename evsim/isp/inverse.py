@@ -51,7 +51,7 @@ def unprocess(
     0 the code values come back as they are: luma in the input's own type.
     Raises InputError for a wrong shape or type, NaN, and floats outside [0, 1].
     """
-    _check(image, config, transfer)
+    image = _checked(image, config, transfer)
     if config.variant == "none":
         return _code_values(image, config, transfer)
     if (noise_key is None) != (config.noise == "none"):
@@ -70,14 +70,15 @@ def camera_light(
 
     Arguments and errors as of `unprocess`; variant none gives the code values, scaled to 1.0.
     """
-    _check(image, config, transfer)
+    image = _checked(image, config, transfer)
     if config.variant == "none":
         return _three_channels(_scaled(image))
     linear = _linear(image, _table(image.dtype, config, transfer), config, transfer)
     return np.stack(_channels(linear, parameters, config, transfer), axis=-1)
 
 
-def _check(image: NDArray[Any], config: IspConfig, transfer: Transfer) -> None:
+def _checked(image: NDArray[Any], config: IspConfig, transfer: Transfer) -> NDArray[Any]:
+    """The image, floats as float32 within their range; InputError for what cannot be used."""
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or image.size == 0:
         raise InputError(f"image of shape {image.shape}, expected (H, W) grey or (H, W, 3) RGB, not empty")
     if image.dtype not in (np.uint8, np.uint16, np.float32, np.float64):
@@ -85,16 +86,20 @@ def _check(image: NDArray[Any], config: IspConfig, transfer: Transfer) -> None:
     if image.dtype.kind == "u":
         if transfer == "log":
             raise InputError(f"log code values in {image.dtype}, expected float32: integers cannot hold them")
-        return
+        return image
     low, high = (0.0, 1.0) if transfer != "log" else (-np.inf, _brightest_log(config))
     smallest, largest = float(image.min()), float(image.max())
+    image = image.astype(np.float32, copy=False)
+    if low <= smallest and largest <= high:
+        return image
     # Interpolated frames may pass the ends by a rounding error; NaN fails every comparison.
-    if not (low - _ROUNDING <= smallest and largest <= high + _ROUNDING):
-        bad = ~((image >= low - _ROUNDING) & (image <= high + _ROUNDING))
-        raise InputError(
-            f"{int(bad.sum())} of {image.size} float values are NaN or outside {low:g} to {high:.4g} "
-            f"(smallest {smallest:g}, largest {largest:g}); divide by full scale and repair the frame first"
-        )
+    if low - _ROUNDING <= smallest and largest <= high + _ROUNDING:
+        return np.clip(image, low, high)
+    bad = ~((image >= low - _ROUNDING) & (image <= high + _ROUNDING))
+    raise InputError(
+        f"{int(bad.sum())} of {image.size} float values are NaN or outside {low:g} to {high:.4g} "
+        f"(smallest {smallest:g}, largest {largest:g}); divide by full scale and repair the frame first"
+    )
 
 
 def _brightest_log(config: IspConfig) -> float:

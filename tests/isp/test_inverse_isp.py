@@ -252,6 +252,32 @@ def test_negative_drawn_gain_is_refused() -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+def test_rounding_error_of_interpolation_is_taken_for_the_end_of_the_range(variant: str) -> None:
+    config = IspConfig(variant=variant)  # type: ignore[arg-type]
+    beyond = np.array([[-3e-7, 1.0000004, 0.5]], np.float32)
+    light = unprocess(beyond, IspParameters(), config)
+    np.testing.assert_array_equal(light, unprocess(np.clip(beyond, 0, 1), IspParameters(), config))
+    assert light.min() >= 0
+    assert light.max() <= 1
+
+
+def test_average_camera_darkens_as_published() -> None:
+    config = IspConfig(variant="sim2real", bit_depth=8, rgb_gain=1.25, red_gain=2.15, blue_gain=1.7)
+    greys = np.array([[255, 128, 64, 0]], np.uint8)
+    light = unprocess(greys, draw_parameters(config, 0, ""), config)
+    np.testing.assert_allclose(light, [[140, 30, 12, 0]], atol=3)
+
+
+def test_read_only_frames_are_taken(codes: NDArray[np.uint8]) -> None:
+    codes.flags.writeable = False
+    config = IspConfig(variant="brooks")
+    parameters = draw_parameters(config, 0, "")
+    for image in (codes, codes.astype(np.uint16), codes[..., 0], codes / np.float32(255)):
+        image.flags.writeable = False
+        assert unprocess(image, parameters, config).shape == codes.shape[:2]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -0.01, 1.01, 255.0])
 def test_unusable_floats_are_refused(variant: str, value: float) -> None:
     image = np.full((4, 5), 0.5, np.float32)
