@@ -47,9 +47,10 @@ def pack_rled(
 
     Without `memmap` each becomes RLED HDF5 with image windows (event_indices), at the same relative place
     in the folder `output`. With it each becomes a folder there, and `output` gets train_memmap.txt and
-    val_memmap.txt with one absolute path a line: in natural order every 10th sequence from the first on validates, as published,
-    except that a single sequence trains; or a share `val_fraction` drawn with `seed`. Raises InputError for
-    an empty source, existing outputs without `overwrite`, or a path that the lists cannot hold.
+    val_memmap.txt with one absolute path a line: in natural order every 10th sequence from the first on
+    validates, as published, except that a single sequence trains; or a share `val_fraction` drawn with
+    `seed`. Raises InputError for an empty source, existing outputs without `overwrite`, or a path that the
+    lists cannot hold.
     """
     found = find_sequences(source)
     root = source if source.is_dir() else source.parent

@@ -25,7 +25,15 @@ def hdf5_errors(path: str | os.PathLike[str], place: str = "") -> Iterator[None]
         yield
     except EvsimError:
         raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        LookupError,
+        AttributeError,
+        ValueError,
+        TypeError,
+        OverflowError,
+    ) as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise FormatError(path, f"damaged or cut short: {first}", place=place) from error
 

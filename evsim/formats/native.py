@@ -109,9 +109,9 @@ class NativeRecording(IndexedRecording):
 
     def _load_index(self) -> NDArray[np.uint64] | None:
         """The index of milliseconds, which is small; only ours is known to count from the first event."""
-        if not (self._ours and "ms_to_idx" in self._file and self._length):
-            return None
         with hdf5_errors(self.path, "ms_to_idx"):
+            if not (self._ours and "ms_to_idx" in self._file and self._length):
+                return None
             index = checked_dataset(self.path, self._file["ms_to_idx"])[:]
         if index.ndim != 1 or not len(index) or index[0] != 0 or index.max() > self._length:
             raise FormatError(self.path, f"does not index {self._length} events", place="ms_to_idx")
@@ -127,9 +127,10 @@ class NativeRecording(IndexedRecording):
 
     @property
     def event_windows(self) -> NDArray[np.int64] | None:
-        if "event_indices" in self._file:
-            with hdf5_errors(self.path, "event_indices"):
-                windows = checked_dataset(self.path, self._file["event_indices"])[:].astype(np.int64)
+        with hdf5_errors(self.path, "event_indices"):
+            if "event_indices" not in self._file:
+                return None
+            windows = checked_dataset(self.path, self._file["event_indices"])[:].astype(np.int64)
             if windows.shape != (self.image_count, 2):
                 raise FormatError(
                     self.path,
@@ -137,7 +138,6 @@ class NativeRecording(IndexedRecording):
                     place="event_indices",
                 )
             return windows
-        return None
 
     def image_times(self) -> NDArray[np.float64]:
         """float64 microseconds of each image, without reading the images."""

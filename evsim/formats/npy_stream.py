@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import tokenize
 from pathlib import Path
 from typing import IO
 
@@ -14,6 +15,8 @@ from numpy.typing import DTypeLike, NDArray
 from evsim.errors import FormatError
 
 MAGIC = b"\x93NUMPY"
+HEADER_ERRORS = (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, tokenize.TokenError)
+"""What numpy raises for a damaged header, which it reads as a Python literal."""
 
 
 def npy_header(dtype: np.dtype, shape: tuple[int, ...], *, fortran: bool = False) -> bytes:
@@ -73,5 +76,7 @@ def map_npy(path: Path) -> NDArray:
     """The array in a .npy file, mapped into memory. Raises FormatError when it is damaged or pickled."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
-        raise FormatError(path, f"damaged or no plain .npy file: {str(error).splitlines()[0]}") from error
+    except HEADER_ERRORS as error:
+        raise FormatError(
+            path, f"damaged or no plain .npy file: {(str(error) or 'cut short').splitlines()[0]}"
+        ) from error

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from evsim.errors import FormatError, InputError
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
-from evsim.formats.npy_stream import NpyColumn, npy_header
+from evsim.formats.npy_stream import HEADER_ERRORS, NpyColumn, npy_header
 from evsim.formats.recording import IndexedRecording, RecordedImage
 from evsim.formats.rled_layout import sensor_size
 from evsim.formats.units import (
@@ -31,6 +33,8 @@ from evsim.formats.units import (
 from evsim.formats.writer import EventWriter
 
 COLUMNS = ("t", "x", "y", "p")
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, struct.error)
+"""What a damaged archive raises, also one whose damage looks like encryption or an unknown compression."""
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -204,7 +208,7 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, OSError) as error:
+    except (*ZIP_ERRORS, OSError) as error:
         raise FormatError(path, f"damaged or cut short: {error}") from error
 
 
@@ -231,8 +235,10 @@ def _member(path: Path, archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
             shape,
             "F" if fortran else "C",
         )
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise FormatError(path, f"damaged: {str(error).splitlines()[0]}", place=name) from error
+    except (*HEADER_ERRORS, *ZIP_ERRORS) as error:
+        raise FormatError(
+            path, f"damaged: {' '.join(str(error).split()) or 'cut short'}", place=repr(name)[1:-1]
+        ) from error
 
 
 register(

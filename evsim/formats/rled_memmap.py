@@ -42,11 +42,11 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """uint8 (H, W) luma of an RGB image, Y = 0.299 R + 0.587 G + 0.114 B in the usual 14-bit fixed point."""
+    """uint8 (H, W) luma of an RGB image, 0.299 R + 0.587 G + 0.114 B in OpenCV's 15-bit fixed point."""
     if image.ndim == 2:
         return image
     r, g, b = (image[..., channel].astype(np.uint32) for channel in range(3))
-    return ((4899 * r + 9617 * g + 1868 * b + (1 << 13)) >> 14).astype(np.uint8)
+    return ((9798 * r + 19235 * g + 3735 * b + (1 << 14)) >> 15).astype(np.uint8)
 
 
 class RledMemmapRecording(IndexedRecording):

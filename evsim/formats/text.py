@@ -13,7 +13,7 @@ import numpy as np
 
 from evsim.errors import FormatError, InputError
 from evsim.events import Events
-from evsim.formats.catalogue import Format, register
+from evsim.formats.catalogue import HEAD_BYTES, Format, register
 from evsim.formats.recording import BLOCK, Recording
 from evsim.formats.rled_layout import sensor_size
 from evsim.formats.units import (
@@ -44,13 +44,13 @@ def sniff(path: Path, head: bytes) -> bool:
     if not head or b"\0" in head:
         return False
     lines = head.splitlines()
-    # The last line may be cut off by the end of `head`.
-    for line in lines[:-1] if len(lines) > 1 else lines:
+    cut_off = len(head) >= HEAD_BYTES
+    for line in lines[:-1] if cut_off else lines:
         text = line.strip()
         if not text or text.startswith(b"#") or _SIDES.match(text) or _names_columns(text):
             continue
         return len(_numbers(text)) == 4
-    return b"evsim.events text" in lines[0] or (_SIDES.match(lines[0]) is not None and len(lines) == 1)
+    return b"evsim.events text" in lines[0] or (_SIDES.match(lines[-1]) is not None and not cut_off)
 
 
 class TextRecording(Recording):
