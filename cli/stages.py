@@ -84,9 +84,7 @@ def unprocess(source: Path, output: Path, **options: Any) -> None:
 
     isp: dict[str, Any] = {}
     if options["bit_depth"] is not None:
-        isp["bit_depth"] = (
-            options["bit_depth"] if options["bit_depth"] == "float" else int(options["bit_depth"])
-        )
+        isp["bit_depth"] = 0 if options["bit_depth"] == "float" else int(options["bit_depth"])
     if options["low_light_factor"] is not None:
         isp["low_light_factor"] = options["low_light_factor"]
     given: dict[str, Any] = {"seed": options["seed"]} if options["seed"] is not None else {}

@@ -6,7 +6,6 @@ This is the only module that joins the rooms. `ClipSimulation` streams one clip 
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from evsim import configuration
 from evsim.configuration import Tree
 from evsim.errors import ConfigError, InputError
 from evsim.events import LABEL_NAMES, Events
-from evsim.isp import IspConfig, IspParameters, draw_parameters, unprocess
+from evsim.isp import IspConfig, IspParameters, draw_parameters, frame_noise_key, unprocess
 from evsim.media import ArraySource, Frame, FrameSource, Transfer
 from evsim.registry import nearest
 from evsim.sensor import SensorConfig, Simulator
@@ -146,7 +145,7 @@ class ClipSimulation:
         )
         for frame in dense:
             started = time.perf_counter()
-            light = unprocess(frame.image, self.isp_parameters, self.config.isp, self.source.transfer)
+            light = self._light(frame, clock.frames)
             seen = time.perf_counter()
             events = simulator.step(light, frame.t_ns, cut=frame.cut)
             clock.seconds["isp"] += seen - started
@@ -158,6 +157,11 @@ class ClipSimulation:
                 f"{self.source.name} gave {clock.frames} frame(s), expected at least 2: "
                 "events need an interval"
             )
+
+    def _light(self, frame: Frame, index: int) -> NDArray[Any]:
+        config = self.config.isp
+        noise_key = None if config.noise == "none" else frame_noise_key(self.seed, self.clip, index)
+        return unprocess(frame.image, self.isp_parameters, config, self.source.transfer, noise_key=noise_key)
 
 
 def _timed(
@@ -216,5 +220,5 @@ def content_record(simulation: ClipSimulation) -> Tree:
         "seed": simulation.seed,
         "clip": simulation.clip,
         **configuration.to_tree(simulation.config),
-        "isp_parameters": dataclasses.asdict(simulation.isp_parameters),
+        "isp_parameters": simulation.isp_parameters.to_dict(),
     }

@@ -1,0 +1,335 @@
+"""The demo: a public-domain photograph under a known camera path, through the whole chain, to report.html.
+
+Every step is one that a user can repeat: the report lists the exact command of each.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import matplotlib
+import numpy as np
+from evsim.pipelines.pack import pack_rled
+from evsim.pipelines.report import Clip, Command, ReportContent, Stage, write_report
+from evsim.pipelines.simulate import ClipJob, ClipResult, compose, simulate_clip
+from numpy.typing import NDArray
+
+from evsim import configuration, isp, view
+from evsim.chain import ClipSimulation
+from evsim.errors import InputError
+from evsim.events import Events
+from evsim.files import atomic_output
+from evsim.formats import open_events
+from evsim.media import CameraMotion, StillImageSource, luma, open_source, open_writer
+from evsim.represent import integrate, to_display, voxel_grid
+
+WIDTH, HEIGHT, FPS, DURATION_S = 240, 180, 30.0, 1.0
+FACTOR, LOW_LIGHT_FACTOR, BINS, WINDOW_US = 8, 4, 5, 10_000
+TIME_CONSTANT_US = 250_000
+MOTION = CameraMotion(path="circle", amplitude_px=24.0, rotation_deg=6.0, zoom=1.15)
+OVERRIDES = (f"isp.low_light_factor={LOW_LIGHT_FACTOR}",)
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """A value and the seconds that it took to make."""
+
+    value: Any
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Light:
+    """What the sensor saw around a few source frames, for the report."""
+
+    dense: list[NDArray[Any]]
+    light: list[NDArray[Any]]
+
+
+def photograph() -> Path:
+    """The public-domain portrait of Grace Hopper (US Navy) that matplotlib ships."""
+    path = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    if not path.is_file():
+        raise InputError(f"{path} is missing: this matplotlib was installed without its sample data")
+    return path
+
+
+def run_demo(
+    output: Path, *, seed: int = 0, overwrite: bool = False, say: Say = lambda message: None
+) -> dict[str, Any]:
+    """Run the chain into the folder `output`; returns names and values to print.
+
+    say: told in a few words what happens next. Raises InputError if `output` exists without `overwrite`.
+    """
+    started = time.perf_counter()
+    with atomic_output(output, overwrite=overwrite) as folder:
+        folder.mkdir()
+        content = _run_steps(folder, output, seed, say)
+        write_report(folder / "report.html", content)
+    return {
+        "seconds": round(time.perf_counter() - started, 1),
+        **content.facts,
+        "report": str((output / "report.html").resolve()),
+    }
+
+
+def _run_steps(folder: Path, final: Path, seed: int, say: Say) -> ReportContent:
+    say("rendering the clip: a photograph under a moving camera")
+    clip = _timed(_render_clip, folder)
+    job = compose(preset="sim2real", overrides=OVERRIDES, job={"seed": seed, "upsample": {"factor": FACTOR}})
+    say(f"simulating: x{FACTOR} frames, RAW light at a {LOW_LIGHT_FACTOR}th of the light, events")
+    simulated: ClipResult = simulate_clip(open_source(folder / "clip"), folder / "events.h5", job)
+    say("packing, voxelising, reconstructing")
+    packed = _timed(pack_rled, folder / "events.h5", folder / "packed", memmap=True)
+    with open_events(folder / "events.h5") as recording:
+        events = recording.events()
+        image_times = [image.t_us for image in recording.images()]
+        figure = view.rate_plot(recording)
+    voxels = _timed(_voxel_batch, events, image_times)
+    rebuilt = _timed(_reconstruct, events, image_times, job)
+    np.save(folder / "reconstruction.npy", rebuilt.value)
+    say("rendering the report")
+    stages = _stages(folder, job, clip, simulated, packed, voxels, rebuilt, events)
+    source = [frame.image for frame in open_source(folder / "clip")]
+    return ReportContent(
+        title="From a clip to events",
+        summary=(
+            f"A public-domain photograph, {WIDTH}x{HEIGHT} pixels under a known camera path for "
+            f"{DURATION_S:g} second, goes through the whole chain: optical flow multiplies its frames, the "
+            "inverse camera pipeline turns them into the RAW light of a dark scene, a simulated low-light "
+            "sensor answers with events, and the events are packed, voxelised and integrated back."
+        ),
+        stages=stages,
+        facts={
+            "events": simulated.events,
+            "event rate": f"{simulated.events / simulated.duration_s / 1e6:.2f} Mevent/s",
+            "ON share": f"{simulated.on_events / max(simulated.events, 1):.1%}",
+            "frames": f"{simulated.source_frames} -> {simulated.frames}",
+            "correlation with the clip": f"{_correlation(rebuilt.value, source):.2f}",
+        },
+        noise_shares=simulated.labels,
+        figures={"Event rate": figure},
+        parameters={
+            "isp (drawn once for the clip)": isp.draw_parameters(job.isp, job.seed, job.clip).to_dict(),
+            "sensor": configuration.to_tree(job.sensor),
+            "upsampling": configuration.to_tree(job.upsample),
+        },
+        commands=_commands(final, job),
+    )
+
+
+def _timed(function: Callable[..., Any], *arguments: Any, **named: Any) -> _Timed:
+    started = time.perf_counter()
+    value = function(*arguments, **named)
+    return _Timed(value, time.perf_counter() - started)
+
+
+def _render_clip(folder: Path) -> int:
+    """Write the clip as a folder of PNG with timestamps.txt, and the photograph beside it."""
+    shutil.copyfile(photograph(), folder / "scene.jpg")
+    source = StillImageSource(
+        folder / "scene.jpg", MOTION, duration_s=DURATION_S, fps=FPS, size=(WIDTH, HEIGHT)
+    )
+    with open_writer(folder / "clip", fps=FPS, size=(WIDTH, HEIGHT)) as writer:
+        for frame in source:
+            writer.write(frame.image, frame.t_ns)
+    return writer.frames_written
+
+
+def _voxel_batch(events: Events, image_times: list[float]) -> NDArray[np.float32]:
+    """(N, BINS, H, W): one E2VID voxel grid for each pair of neighbouring images."""
+    windows = [
+        events.between(int(start) + 1, int(stop) + 1) for start, stop in itertools.pairwise(image_times)
+    ]
+    return np.stack([voxel_grid(window, BINS) for window in windows])
+
+
+def _reconstruct(events: Events, image_times: list[float], job: ClipJob) -> NDArray[np.uint8]:
+    log_frames = integrate(
+        events,
+        image_times[1:],
+        contrast_threshold_on=job.sensor.contrast_threshold_on,
+        contrast_threshold_off=job.sensor.contrast_threshold_off,
+        time_constant_us=TIME_CONSTANT_US,
+    )
+    # The eye forgives blur more than the sensor's salt and pepper.
+    smooth = np.stack([cv2.GaussianBlur(frame, (0, 0), 0.8) for frame in log_frames])
+    return to_display(smooth)
+
+
+def _correlation(rebuilt: NDArray[np.uint8], source: list[NDArray[Any]]) -> float:
+    """Mean correlation of the second half's frames with the clip, when the integration has warmed up."""
+    half = len(rebuilt) // 2
+    pairs = zip(rebuilt[half:], source[1 + half :])
+    return float(np.mean([np.corrcoef(ours.ravel(), luma(theirs).ravel())[0, 1] for ours, theirs in pairs]))
+
+
+def _sample_light(folder: Path, job: ClipJob) -> _Light:
+    """The dense frames and the light of the first third of the clip, made once more for the pictures."""
+    dense, light = [], []
+    for step in ClipSimulation(open_source(folder / "clip"), job, seed=job.seed):
+        if step.frame.t_ns > DURATION_S * 1e9 / 3:
+            break
+        dense.append(step.frame.image)
+        light.append(step.light)
+    return _Light(dense, light)
+
+
+def _stages(
+    folder: Path,
+    job: ClipJob,
+    clip: _Timed,
+    simulated: ClipResult,
+    packed: _Timed,
+    voxels: _Timed,
+    rebuilt: _Timed,
+    events: Events,
+) -> list[Stage]:
+    source = [frame.image for frame in open_source(folder / "clip")]
+    sample = _sample_light(folder, job)
+    seconds, frames = simulated.seconds, simulated.frames
+    shown = [
+        view.render_events(events.between(start, start + WINDOW_US))
+        for start in range(0, round(DURATION_S * 1e6), WINDOW_US)
+    ]
+    return [
+        Stage(
+            name="Clip",
+            caption=f"{len(source)} frames at {FPS:g} fps: a photograph under a known camera path.",
+            clip=Clip(frames=source, fps=FPS),
+            seconds=clip.seconds,
+            rate=_rate(clip.value, clip.seconds, "frames"),
+        ),
+        Stage(
+            name="More frames",
+            caption=f"x{FACTOR} by optical flow, played {FACTOR} times slower; source frames stay untouched.",
+            clip=Clip(frames=sample.dense, fps=FPS),
+            seconds=seconds["upsample"],
+            rate=_rate(frames, seconds["upsample"], "frames"),
+        ),
+        Stage(
+            name="RAW light",
+            caption=f"What the sensor gets at a {LOW_LIGHT_FACTOR}th of the light, shown brightened.",
+            clip=Clip(frames=[isp.preview(light) for light in sample.light], fps=FPS),
+            seconds=seconds["isp"],
+            rate=_rate(frames, seconds["isp"], "frames"),
+        ),
+        Stage(
+            name="Events",
+            caption=f"{simulated.events:,} events, {WINDOW_US / 1000:g} ms a picture; red ON, blue OFF.",
+            clip=Clip(frames=shown, fps=FPS, crisp=True),
+            seconds=seconds["sensor"],
+            rate=_rate(simulated.events / 1e6, seconds["sensor"], "Mevents"),
+        ),
+        Stage(
+            name="Packed",
+            caption="HDF5 that RLED readers read, and memory-mapped columns for training.",
+            seconds=seconds["write"] + packed.seconds,
+            rate=_rate(_megabytes(folder), seconds["write"] + packed.seconds, "MB"),
+        ),
+        Stage(
+            name="Voxel grid",
+            caption=f"{BINS} time bins for each pair of frames, the input of most networks.",
+            picture=_voxel_picture(voxels.value[len(voxels.value) // 2]),
+            crisp=True,
+            seconds=voxels.seconds,
+            rate=_rate(simulated.events / 1e6, voxels.seconds, "Mevents"),
+        ),
+        Stage(
+            name="Reconstruction",
+            caption="Events alone, integrated with a leak: brightness comes back without any frame.",
+            clip=Clip(frames=list(rebuilt.value), fps=FPS),
+            seconds=rebuilt.seconds,
+            rate=_rate(len(rebuilt.value), rebuilt.seconds, "frames"),
+        ),
+    ]
+
+
+def _rate(count: float, seconds: float, unit: str) -> str:
+    return f"{count / max(seconds, 1e-9):,.0f} {unit}/s"
+
+
+def _megabytes(folder: Path) -> float:
+    written = [folder / "events.h5", *(folder / "packed").rglob("*.npy")]
+    return sum(path.stat().st_size for path in written) / 1e6
+
+
+def _voxel_picture(grid: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The bins of one grid side by side, grey where nothing happened."""
+    scale = max(float(np.percentile(np.abs(grid), 99.5)), 1e-6)
+    return to_display(np.clip(np.concatenate(list(grid), axis=1), -scale, scale), low=0, high=100)
+
+
+def _commands(final: Path, job: ClipJob) -> list[Command]:
+    low_light = f"--set {OVERRIDES[0]} --seed {job.seed}"
+    simulate = f"evsim simulate video clip -o events.h5 --preset sim2real --factor {FACTOR} {low_light}"
+    return [
+        Command(step="Enter the folder", line=f"cd {final}"),
+        Command(step="Render the clip", line=_script(*_render_lines())),
+        Command(step="More frames", line=f"evsim upsample clip -o clip_x{FACTOR} --factor {FACTOR}"),
+        Command(
+            step="RAW light", line=f"evsim unprocess clip_x{FACTOR} -o raw --preset sim2real {low_light}"
+        ),
+        Command(
+            step="Clip to events",
+            line=f"{simulate} --overwrite",
+            note="The whole chain in one step, nothing intermediate on disk; writes the same bytes again.",
+        ),
+        Command(step="Look", line="evsim view events.h5 -o events.png"),
+        Command(step="Pack", line="evsim pack rled events.h5 -o packed --memmap --overwrite"),
+        Command(step="Voxel grid", line=_script(*_voxel_lines())),
+        Command(step="Reconstruct", line=_script(*_reconstruct_lines(job))),
+    ]
+
+
+def _script(*lines: str) -> str:
+    return "\n".join(["python - <<END", *lines, "END"])
+
+
+def _render_lines() -> list[str]:
+    motion = f'CameraMotion(path="{MOTION.path}", amplitude_px={MOTION.amplitude_px:g}, '
+    motion += f"rotation_deg={MOTION.rotation_deg:g}, zoom={MOTION.zoom:g})"
+    size = f"({WIDTH}, {HEIGHT})"
+    return [
+        "from evsim.media import CameraMotion, StillImageSource, open_writer",
+        f"motion = {motion}",
+        f'options = {{"duration_s": {DURATION_S:g}, "fps": {FPS:g}, "size": {size}}}',
+        'source = StillImageSource("scene.jpg", motion, **options)',
+        f'with open_writer("clip", fps={FPS:g}, size={size}, overwrite=True) as writer:',
+        "    for frame in source:",
+        "        writer.write(frame.image, frame.t_ns)",
+    ]
+
+
+def _voxel_lines() -> list[str]:
+    return [
+        "from evsim import open_events",
+        "from evsim.represent import voxel_grid",
+        'with open_events("events.h5") as recording:',
+        f"    print(voxel_grid(recording.between(0, {round(1e6 / FPS)}), bins={BINS}).shape)",
+    ]
+
+
+def _reconstruct_lines(job: ClipJob) -> list[str]:
+    return [
+        "from evsim import open_events",
+        "from evsim.represent import integrate, to_display",
+        'with open_events("events.h5") as recording:',
+        "    times = [image.t_us for image in recording.images()][1:]",
+        "    events = recording.events()",
+        "log_frames = integrate(",
+        f"    events, times, contrast_threshold_on={job.sensor.contrast_threshold_on:g},",
+        f"    contrast_threshold_off={job.sensor.contrast_threshold_off:g},",
+        f"    time_constant_us={TIME_CONSTANT_US},",
+        ")",
+        "print(to_display(log_frames).shape)",
+    ]
