@@ -1,0 +1,246 @@
+"""`Simulator`: frames and times in, events out; checks its input, divides intervals, keeps the state."""
+
+from __future__ import annotations
+
+import operator
+import os
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evsim import configuration
+from evsim.errors import InputError
+from evsim.events import Events
+from evsim.randomness import derive_key
+from evsim.sensor.config import SensorConfig
+from evsim.sensor.fields import FrameFields, RandomFields, draw_fixed_pattern
+from evsim.sensor.frames import check_frame, to_dn
+from evsim.sensor.sorting import Columns
+from evsim.sensor.v2e.model import V2ePixels
+
+LARGEST_SIDE = 65536
+SMALL_SENSOR = 65536
+STATE_VERSION = 1
+PIXEL_MODELS = {"v2e": V2ePixels, "idslpf": V2ePixels}
+
+
+class Simulator:
+    """An event sensor that watches frames.
+
+    size: (width, height), at most 65536 each. seed, clip: with the number of the pass they decide every
+    random draw. threads: None for all cores; the events do not depend on it. fields: the fixed pattern, if
+    it shall not be drawn. recycle: the returned Events are valid only until the next step; saves the cost of
+    fresh memory, which for dense scenes exceeds that of the simulation.
+    Raises InputError for a size, thread count or field that cannot be.
+    """
+
+    def __init__(
+        self,
+        config: SensorConfig,
+        size: tuple[int, int],
+        seed: int = 0,
+        clip: str = "",
+        *,
+        threads: int | None = None,
+        fields: RandomFields | None = None,
+        recycle: bool = False,
+    ) -> None:
+        self.config, self.size, self.seed, self.clip = config, _check_size(size), seed, clip
+        self.passes = 0
+        key = derive_key(seed, clip, "sensor")
+        pattern = draw_fixed_pattern(config, self.size, key, fields)
+        self._pixels = PIXEL_MODELS[config.model](
+            config, self.size, key, pattern, _choose_threads(threads, self.size), recycle
+        )
+        self._t_ns: int | None = None
+        self._previous: NDArray[Any] | None = None
+        self._warned = False
+
+    def step(
+        self, frame: Any, t_ns: int, *, cut: bool = False, fields: FrameFields | None = None
+    ) -> Events:
+        """Events of the interval from the previous frame to this one, sorted by (t, y, x, p), labelled.
+
+        frame: (H, W) uint8, uint16 (65535 is 255 DN) or float (`float_full_scale` is 255 DN). t_ns: its time
+        in nanoseconds. cut: a scene cut lies before this frame. fields: random fields of the pass.
+        The first frame, and a frame after a cut, only set the pixels to rest at its level: no events.
+        Raises InputError for a frame of another size or type, values that are no light, a time that does not
+        follow the previous one or leaves no whole microsecond between. A step that raises changes nothing.
+        """
+        image = check_frame(frame, self.size)
+        t_ns = _check_time(t_ns, self._t_ns)
+        if self._t_ns is None or cut:
+            self._pixels.start(image, t_ns, first=self._t_ns is None)
+            columns: list[Columns] = []
+        else:
+            columns = self._advance(image, self._t_ns, t_ns, fields)
+        self._t_ns = t_ns
+        if self._divides:
+            self._previous = image.copy()
+        return self._to_events(columns)
+
+    def probe(self) -> dict[str, NDArray[Any]]:
+        """Copies of the pixel signals, (H, W): `low_pass` and `base` in log intensity, and the thresholds."""
+        planes = self._pixels.planes()
+        return {
+            name: np.broadcast_to(planes[plane], self.size[::-1]).copy()
+            for name, plane in (
+                ("low_pass", "low_pass"),
+                ("base", "base"),
+                ("threshold_on", "theta_on"),
+                ("threshold_off", "theta_off"),
+            )
+        }
+
+    def log_intensity(self, frame: Any) -> NDArray[np.float32]:
+        """float32 (H, W): what the photoreceptor makes of `frame` before the low-pass."""
+        return self._pixels.log_intensity(check_frame(frame, self.size))
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on later, bit for bit: plain values and arrays (copies)."""
+        return {
+            "version": STATE_VERSION,
+            "config": configuration.to_tree(self.config),
+            "size": self.size,
+            "seed": self.seed,
+            "clip": self.clip,
+            "passes": self.passes,
+            "t_ns": self._t_ns,
+            "previous": None if self._previous is None else self._previous.copy(),
+            "warned": self._warned,
+            "pixels": self._pixels.save(),
+        }
+
+    @classmethod
+    def from_state(
+        cls, state: dict[str, Any], *, threads: int | None = None, recycle: bool = False
+    ) -> Simulator:
+        """The simulator that `state` was taken from. Raises InputError if it is not a state of this version."""
+        if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
+            found = state.get("version") if isinstance(state, dict) else type(state).__name__
+            raise InputError(f"sensor state has version {found}, expected {STATE_VERSION}: simulate anew")
+        pixels = state["pixels"]
+        size = (int(state["size"][0]), int(state["size"][1]))
+        simulator = cls(
+            configuration.build(SensorConfig, state["config"]),
+            size,
+            state["seed"],
+            state["clip"],
+            threads=threads,
+            recycle=recycle,
+        )
+        simulator._pixels.load(pixels)
+        simulator.passes = int(state["passes"])
+        simulator._t_ns = state["t_ns"]
+        simulator._warned = bool(state["warned"])
+        if state["previous"] is not None:
+            simulator._previous = check_frame(state["previous"], size).copy()
+        return simulator
+
+    @property
+    def _divides(self) -> bool:
+        return self.config.step_rate_hz is not None and self.config.substep
+
+    def _advance(
+        self, image: NDArray[Any], t0_ns: int, t1_ns: int, fields: FrameFields | None
+    ) -> list[Columns]:
+        parts = self._count_parts(t1_ns - t0_ns)
+        if parts == 1:
+            return [self._pass(image, t0_ns, t1_ns, fields)]
+        if fields is not None:
+            raise InputError(
+                f"random fields were given for an interval divided into {parts} passes, expected none: "
+                "set substep to False or frames at step_rate_hz"
+            )
+        times = [t0_ns + (t1_ns - t0_ns) * part // parts for part in range(parts + 1)]
+        if any(b // 1000 == a // 1000 for a, b in zip(times, times[1:])):
+            raise InputError(
+                f"the interval of {t1_ns - t0_ns} ns divided into {parts} passes leaves one without a whole "
+                "microsecond; lower step_rate_hz"
+            )
+        assert self._previous is not None
+        before = to_dn(self._previous, self.config.float_full_scale)
+        rise = to_dn(image, self.config.float_full_scale) - before
+        # The passes take floats in the scale of the caller's float frames.
+        unit = np.float32(self.config.float_full_scale / 255.0)
+        found = []
+        for part in range(1, parts + 1):
+            between = image if part == parts else (before + rise * np.float32(part / parts)) * unit
+            columns = self._pass(check_frame(between, self.size), times[part - 1], times[part], None)
+            # With recycled outputs the next pass overwrites these.
+            found.append(Columns(*(column.copy() for column in columns)) if part < parts else columns)
+        return found
+
+    def _pass(self, image: NDArray[Any], t0_ns: int, t1_ns: int, fields: FrameFields | None) -> Columns:
+        columns = self._pixels.advance(image, t0_ns, t1_ns, self.passes, fields)
+        self.passes += 1
+        return columns
+
+    def _count_parts(self, interval_ns: int) -> int:
+        rate = self.config.step_rate_hz
+        if rate is None:
+            return 1
+        steps = interval_ns * 1e-9 * rate
+        if self.config.substep and steps >= 0.5:
+            return max(1, round(steps))
+        if not self._warned and not 0.5 <= steps < 1.5:
+            self._warned = True
+            warnings.warn(
+                f"frames come every {interval_ns / 1e6:g} ms but the sensor was made for passes at {rate:g} Hz; "
+                "its filter and noise act per pass and will differ"
+                + ("" if steps < 0.5 else " (substep is off)"),
+                UserWarning,
+                stacklevel=4,
+            )
+        return 1
+
+    def _to_events(self, parts: list[Columns]) -> Events:
+        width, height = self.size
+        if not parts:
+            return Events.empty(width, height, labels=True)
+        t, x, y, p, label = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts))
+        return Events(t, x, y, p, width, height, 0, label)
+
+
+def _check_size(size: tuple[int, int]) -> tuple[int, int]:
+    try:
+        width, height = (operator.index(side) for side in size)
+    except (TypeError, ValueError):
+        raise InputError(f"size = {size!r}, expected (width, height) in pixels") from None
+    if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
+        raise InputError(f"size = {width}x{height}, expected sides of 1 to {LARGEST_SIDE} pixels")
+    return width, height
+
+
+def _check_time(t_ns: int, previous_ns: int | None) -> int:
+    try:
+        t_ns = operator.index(t_ns)
+    except TypeError:
+        raise InputError(
+            f"frame time is {t_ns!r} ({type(t_ns).__name__}), expected whole nanoseconds: round(seconds * 1e9)"
+        ) from None
+    if previous_ns is None:
+        return t_ns
+    if t_ns <= previous_ns:
+        raise InputError(
+            f"frame time is {t_ns} ns after {previous_ns} ns, expected times that increase; "
+            "make a new Simulator for another clip"
+        )
+    if t_ns // 1000 == previous_ns // 1000:
+        raise InputError(
+            f"frame times {previous_ns} ns and {t_ns} ns lie within one microsecond, expected at least one "
+            "whole microsecond between: events are timed in microseconds"
+        )
+    return t_ns
+
+
+def _choose_threads(threads: int | None, size: tuple[int, int]) -> int:
+    if threads is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        # Below some 65 thousand pixels starting the threads costs more than they save.
+        return cores if size[0] * size[1] > SMALL_SENSOR else 1
+    if threads < 1:
+        raise InputError(f"threads = {threads}, expected at least 1, or None for all cores")
+    return threads

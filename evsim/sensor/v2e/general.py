@@ -1,0 +1,141 @@
+"""The pass over whole planes: v2e's grid clock, and intervals or sensors too large for 16-bit keys.
+
+Plain loops on one thread. Events come out unordered; the caller sorts them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from evsim.sensor.v2e.linear import event_low, give_back, slot_of
+from evsim.sensor.v2e.records import Fields, Light, Pass, Planes, Scratch
+from evsim.sensor.v2e.rows import advance_row, log_row
+from evsim.sensor.v2e.shots import BATCH, draw_shots, shot_candidates
+
+
+class Crossings(NamedTuple):
+    """What `rows.advance_row` says of every pixel, (H, W)."""
+
+    count: NDArray[np.int32]
+    low: NDArray[np.uint32]
+    first: NDArray[np.floating]
+    spacing: NDArray[np.floating]
+
+
+class Found(NamedTuple):
+    """Events as they are found: t in microseconds, key = y << 32 | x << 3 | p << 2 | label."""
+
+    t: NDArray[np.int64]
+    key: NDArray[np.uint64]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def advance_plane(
+    light: Light, planes: Planes, fields: Fields, now: Pass, scratch: Scratch, crossings: Crossings
+) -> tuple[int, int, int]:
+    """Move all signals; returns the number of crossings, the most of one pixel, the shot candidates."""
+    total, busiest, candidates = np.int64(0), np.int64(0), np.int64(0)
+    for y in range(planes.base.shape[0]):
+        advance_row(0, y, light, planes, fields, now, scratch)
+        count = scratch.count[0]
+        crossings.count[y, :] = count
+        crossings.low[y, :] = scratch.low[0]
+        crossings.first[y, :] = scratch.first[0]
+        crossings.spacing[y, :] = scratch.spacing[0]
+        for x in range(count.size):
+            total += count[x]
+            busiest = max(busiest, np.int64(count[x]))
+        candidates += shot_candidates(y, planes, fields, now)
+    return total, busiest, candidates
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def list_linear(crossings: Crossings, planes: Planes, now: Pass, origin: int, found: Found) -> int:
+    """Events at the pixels' own crossing times; `origin` is the time of slot 0. Returns how many."""
+    height, width = crossings.count.shape
+    used = 0
+    for y in range(height):
+        leak_sum = planes.leak_sum[min(y, planes.leak_sum.shape[0] - 1)]
+        for x in range(width):
+            low = crossings.low[y, x]
+            accepted = 0
+            for q in range(crossings.count[y, x]):
+                slot = slot_of(
+                    crossings.first[y, x] + crossings.first.dtype.type(q) * crossings.spacing[y, x], now.slots
+                )
+                if now.dead_time > 0.0:
+                    if now.start + slot - planes.last_event[y, x] <= now.dead_time:
+                        continue
+                    planes.last_event[y, x] = now.start + slot
+                found.t[used] = origin + slot
+                found.key[used] = (np.uint64(y) << np.uint64(32)) | np.uint64(event_low(low, accepted))
+                used += 1
+                accepted += 1
+            if accepted:
+                leak_sum[x] = 0
+            if accepted < crossings.count[y, x]:
+                give_back(y, x, crossings.count[y, x] - accepted, low, planes)
+    return used
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def list_grid(
+    crossings: Crossings,
+    planes: Planes,
+    seconds: NDArray[np.float64],
+    times: NDArray[np.int64],
+    dead_time: float,
+    found: Found,
+) -> int:
+    """Events at v2e's slots: the q-th of every pixel at times[q], at most one per slot. Returns how many.
+
+    seconds: the same slots as v2e compares them with the dead time (seconds; 0 for no dead time).
+    """
+    height, width = crossings.count.shape
+    used = 0
+    for y in range(height):
+        leak_sum = planes.leak_sum[min(y, planes.leak_sum.shape[0] - 1)]
+        for x in range(width):
+            count, low = crossings.count[y, x], crossings.low[y, x]
+            accepted = 0
+            for q in range(count):
+                if dead_time > 0.0:
+                    if not seconds[q] - planes.last_event[y, x] > dead_time:
+                        continue
+                    planes.last_event[y, x] = seconds[q]
+                found.t[used] = times[q]
+                found.key[used] = (np.uint64(y) << np.uint64(32)) | np.uint64(event_low(low, accepted))
+                used += 1
+                accepted += 1
+            if accepted:
+                leak_sum[x] = 0
+                give_back(y, x, -accepted, low, planes)
+    return used
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def list_shots(
+    light: Light,
+    planes: Planes,
+    fields: Fields,
+    now: Pass,
+    scratch: Scratch,
+    origin: int,
+    fixed: int,
+    found: Found,
+    used: int,
+) -> int:
+    """Append shot noise, uniform in the interval or all at time `fixed` unless that is -1."""
+    for y in range(planes.base.shape[0]):
+        candidates = shot_candidates(y, planes, fields, now)
+        for candidate in range(0, candidates, BATCH):
+            made = draw_shots(0, y, candidate, candidates, light, planes, fields, now, scratch)
+            for i in range(made):
+                found.t[used] = origin + scratch.shot_slot[0, i] if fixed == -1 else fixed
+                found.key[used] = (np.uint64(y) << np.uint64(32)) | np.uint64(scratch.shot_low[0, i])
+                used += 1
+    return used

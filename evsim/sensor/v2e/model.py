@@ -1,0 +1,364 @@
+"""`V2ePixels`: the state of v2e's pixels (and Sim2Real's variant of them) and one pass over it.
+
+Signals per pixel: the log intensity after the low-pass, and the level at the last event. A pass moves both
+over one interval and lists the events; `rows` and `shots` have the arithmetic, `linear` and `general` the
+two ways over the image.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evsim.errors import InputError
+from evsim.sensor import sorting
+from evsim.sensor.config import SensorConfig
+from evsim.sensor.fields import FrameFields, RandomFields, check_field
+from evsim.sensor.sorting import Bins, Columns
+from evsim.sensor.v2e import general, linear
+from evsim.sensor.v2e.records import Fields, Pass, Planes, Scratch
+from evsim.sensor.v2e.shots import BATCH
+from evsim.sensor.v2e.tables import LightReader
+
+NEVER = -(2**31)
+REBASE_AFTER = 2**30
+
+
+class V2ePixels:
+    """Pixels of one sensor. `threads`: of a pass; `recycle`: outputs are valid until the next pass."""
+
+    def __init__(
+        self,
+        config: SensorConfig,
+        size: tuple[int, int],
+        key: int,
+        pattern: RandomFields,
+        threads: int,
+        recycle: bool,
+    ) -> None:
+        self._config, self._size, self._key = config, size, key
+        self._threads = threads
+        width, height = size
+        self._real: Any = np.float64 if config.precision == "float64" and config.cutoff_hz > 0 else np.float32
+        self._reader = LightReader(config)
+        self._origin_us = 0
+        self._planes = self._make_planes(pattern)
+        self._largest_leak = float(self._planes.leak_rate.max()) if config.leak_rate_hz > 0 else 0.0
+        blocks = 1 if threads == 1 else min(2 * threads, height)
+        self._scratch = _make_scratch(blocks, width, self._real)
+        self._bins = _make_bins(blocks, size, width * height // (2 * blocks) + 1024, 1024)
+        self._nothing = Fields(
+            False,
+            False,
+            False,
+            np.empty((0, 0), np.float32),
+            np.empty((0, 0), np.bool_),
+            np.empty((0, 0), np.float32),
+        )
+        self._outputs = _make_columns(0) if recycle else None
+
+    def start(self, frame: NDArray[Any], t_ns: int, *, first: bool) -> None:
+        """Take `frame` as settled: all pixels rest at its level. `first`: also set the origin of times."""
+        if first:
+            self._origin_us = t_ns // 1000
+        light = self._reader.read(frame, 0)
+        for y in range(self._size[1]):
+            general.log_row(light, y, self._scratch.values[0])
+            self._planes.low_pass[y] = self._scratch.values[0]
+        self._planes.base[:] = self._planes.low_pass
+        self._planes.leak_sum[:] = 0
+
+    def log_intensity(self, frame: NDArray[Any]) -> NDArray[np.float32]:
+        """float32 (H, W) log intensity of a checked frame, before the low-pass."""
+        light = self._reader.read(frame, 0)
+        result = np.empty(frame.shape, np.float32)
+        for y in range(frame.shape[0]):
+            general.log_row(light, y, result[y])
+        return result
+
+    def advance(
+        self, frame: NDArray[Any], t0_ns: int, t1_ns: int, index: int, given: FrameFields | None
+    ) -> Columns:
+        """Events of the interval (t0_ns, t1_ns] that ends with `frame`; `index` counts passes."""
+        light = self._reader.read(frame, t1_ns - t0_ns)
+        fields = self._nothing if given is None else self._check_fields(given)
+        now = self._describe(t0_ns, t1_ns, index, fields)
+        origin = t0_ns // 1000 + 1
+        if self._config.clock == "grid":
+            return self._grid_pass(light, fields, now, t0_ns, t1_ns, origin)
+        if now.slots > sorting.SLOT_LIMIT or self._size[0] > sorting.WIDTH_LIMIT:
+            return self._long_pass(light, fields, now, origin)
+        return self._linear_pass(light, fields, now, origin)
+
+    def planes(self) -> dict[str, NDArray[Any]]:
+        """The state, by name; the arrays themselves, not copies."""
+        return self._planes._asdict()
+
+    def save(self) -> dict[str, Any]:
+        """Copies of the state, with what `load` needs."""
+        return {
+            **{name: plane.copy() for name, plane in self.planes().items()},
+            "origin_us": self._origin_us,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over a state from `save`; InputError if it is of another sensor."""
+        for name, plane in self.planes().items():
+            saved = np.asarray(state[name])
+            if saved.shape != plane.shape or saved.dtype != plane.dtype:
+                raise InputError(
+                    f"state {name} is {saved.dtype} {saved.shape}, expected {plane.dtype} {plane.shape}"
+                )
+            plane[:] = saved
+        self._origin_us = int(state["origin_us"])
+
+    def _make_planes(self, pattern: RandomFields) -> Planes:
+        config, (width, height), real = self._config, self._size, self._real
+        on = _plane(pattern.threshold_on, config.contrast_threshold_on, width, real)
+        off = _plane(pattern.threshold_off, config.contrast_threshold_off, width, real)
+        ratio = config.contrast_threshold_on / on.astype(np.float64)
+        ratio = ratio + config.contrast_threshold_off / off.astype(np.float64)
+        leaks, dead = config.leak_rate_hz > 0, config.refractory_period_us > 0
+        rate = np.float32(config.leak_rate_hz)
+        factor = pattern.leak_rate_factor if leaks else None
+        if config.clock == "grid":
+            last = np.full((height, width) if dead else (1, 1), -np.inf, np.float64)
+        else:
+            last = np.full((height, width) if dead else (1, 1), NEVER, np.int32)
+        return Planes(
+            _aligned((height, width), real),
+            _aligned((height, width), real),
+            on,
+            off,
+            np.full((1, width), rate) if factor is None else rate * factor,
+            np.zeros((height if leaks else 1, width), np.float32),
+            last,
+            np.broadcast_to(ratio.max(axis=1), (height,)).copy(),
+        )
+
+    def _check_fields(self, given: FrameFields) -> Fields:
+        config, size = self._config, self._size
+        if given.lowpass_bypass is not None and (config.model != "idslpf" or config.cutoff_hz == 0):
+            raise InputError(
+                f"field lowpass_bypass was given to model {config.model} with cutoff_hz = {config.cutoff_hz}, "
+                "expected model idslpf with a cutoff: nothing else has a low-pass to bypass"
+            )
+        jitter = check_field("leak_jitter", given.leak_jitter, size, np.float32)
+        bypass = check_field("lowpass_bypass", given.lowpass_bypass, size, np.bool_)
+        shot = check_field("shot_uniform", given.shot_uniform, size, np.float32, low=0)
+        empty = self._nothing
+        return Fields(
+            jitter is not None,
+            bypass is not None,
+            shot is not None,
+            empty.jitter if jitter is None else jitter,
+            empty.bypass if bypass is None else bypass,
+            empty.shot if shot is None else shot,
+        )
+
+    def _describe(self, t0_ns: int, t1_ns: int, index: int, fields: Fields) -> Pass:
+        config, real = self._config, self._real
+        first_us, slots = t0_ns // 1000 + 1, t1_ns // 1000 - t0_ns // 1000
+        seconds = (t1_ns - t0_ns) * 1e-9
+        leaks = config.leak_rate_hz > 0
+        filtered = config.cutoff_hz > 0
+        level = round(config.bypass_probability * 4096) if config.model == "idslpf" and filtered else 0
+        jitter = config.leak_jitter if leaks else 0.0
+        if config.clock == "linear" and first_us + slots - self._origin_us > REBASE_AFTER:
+            self._move_origin(first_us + slots)
+        return Pass(
+            np.uint32(self._key & 0xFFFFFFFF),
+            np.uint32(self._key >> 32),
+            np.uint32(index & 0xFFFFFFFF),
+            slots,
+            real((t1_ns - t0_ns) / 1000),
+            real((t0_ns - first_us * 1000) / 1000 + 0.5),
+            np.float32(seconds),
+            np.float32(jitter),
+            np.uint32(level),
+            filtered,
+            leaks,
+            (level > 0 and not fields.has_bypass) or (jitter > 0 and not fields.has_jitter),
+            seconds * self._largest_leak * (1 + 8 * jitter) >= 0.5,
+            real(config.clock == "linear"),
+            float(config.refractory_period_us),
+            first_us - self._origin_us,
+            config.shot_noise_rate_hz / 2 * seconds,
+            config.contrast_threshold_on,
+            config.contrast_threshold_off,
+        )
+
+    def _move_origin(self, origin_us: int) -> None:
+        """Keep times of last events within 32 bits; what lies too far back counts as never."""
+        last = self._planes.last_event
+        moved = last.astype(np.int64) - (origin_us - self._origin_us)
+        last[:] = np.maximum(moved, NEVER)
+        self._origin_us = origin_us
+
+    def _linear_pass(self, light: Any, fields: Fields, now: Pass, origin: int) -> Columns:
+        blocks = self._bins.keys.shape[0]
+        height = self._size[1]
+        run_blocks, write_all = _drivers(self._threads)
+        if self._bins.histogram.shape[1] < now.slots:
+            self._bins = _widen(self._bins, now.slots)
+        self._bins.cursor[:] = [block * height // blocks for block in range(blocks)]
+        self._bins.filled[:] = 0
+        self._bins.wanted[:] = 0
+        while True:
+            run_blocks(0, blocks, light, self._planes, fields, now, self._scratch, self._bins)
+            if not self._bins.wanted.any():
+                break
+            self._bins = _grow(self._bins)
+        total = sorting.place_slots(blocks, now.slots, self._bins)
+        columns = self._take_columns(total)
+        write_all(height, now.slots, origin, self._bins, columns)
+        return columns
+
+    def _long_pass(self, light: Any, fields: Fields, now: Pass, origin: int) -> Columns:
+        crossings = self._crossings()
+        total, _, candidates = general.advance_plane(
+            light, self._planes, fields, now, self._scratch, crossings
+        )
+        found = _make_found(total + candidates)
+        used = general.list_linear(crossings, self._planes, now, origin, found)
+        used = general.list_shots(
+            light, self._planes, fields, now, self._scratch, origin, -1, found, used
+        )
+        return self._sorted(found, used)
+
+    def _grid_pass(
+        self, light: Any, fields: Fields, now: Pass, t0_ns: int, t1_ns: int, origin: int
+    ) -> Columns:
+        crossings = self._crossings()
+        total, busiest, candidates = general.advance_plane(
+            light, self._planes, fields, now, self._scratch, crossings
+        )
+        count = max(busiest, 1)
+        slots_ns = (t1_ns - t0_ns) * (np.arange(count) + 1.0) / count
+        last_us = origin + now.slots - 1
+        # t0 may be large: only the offsets inside the interval go through floating point.
+        times = t0_ns // 1000 + np.floor((t0_ns % 1000 + slots_ns) / 1000 + 0.5).astype(np.int64)
+        times = np.clip(times, origin, last_us)
+        seconds = t0_ns * 1e-9 + slots_ns * 1e-9
+        # v2e applies the dead time only where it is longer than the distance of its slots.
+        dead_us = self._config.refractory_period_us
+        dead_time = dead_us * 1e-6 if dead_us * 1000 > (t1_ns - t0_ns) / count else 0.0
+        found = _make_found(total + candidates)
+        used = general.list_grid(crossings, self._planes, seconds, times, dead_time, found)
+        used = general.list_shots(
+            light, self._planes, fields, now, self._scratch, origin, last_us, found, used
+        )
+        return self._sorted(found, used)
+
+    def _crossings(self) -> general.Crossings:
+        shape = self._size[::-1]
+        return general.Crossings(
+            np.empty(shape, np.int32),
+            np.empty(shape, np.uint32),
+            np.empty(shape, self._real),
+            np.empty(shape, self._real),
+        )
+
+    def _sorted(self, found: general.Found, used: int) -> Columns:
+        t, key = found.t[:used], found.key[:used]
+        order = np.lexsort((key, t))
+        low = key[order].astype(np.uint32)
+        columns = self._take_columns(used)
+        columns.t[:] = t[order]
+        columns.x[:] = low >> np.uint32(3)
+        columns.y[:] = key[order] >> np.uint64(32)
+        columns.p[:] = (low >> np.uint32(2)) & np.uint32(1)
+        columns.label[:] = low & np.uint32(3)
+        return columns
+
+    def _take_columns(self, count: int) -> Columns:
+        if self._outputs is None:
+            return _make_columns(count)
+        if len(self._outputs.t) < count:
+            self._outputs = _make_columns(count + count // 4)
+        return Columns(*(column[:count] for column in self._outputs))
+
+
+def _drivers(threads: int) -> tuple[Any, Any]:
+    if threads == 1:
+        return linear.run_blocks, linear.write_all
+    from evsim.sensor.v2e import parallel
+
+    return parallel.on_threads(threads)
+
+
+def _plane(field: NDArray[np.float32] | None, uniform: float, width: int, real: Any) -> NDArray[Any]:
+    return np.full((1, width), uniform, real) if field is None else field.astype(real)
+
+
+def _aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Zeros that begin at a cache line: vector loads that straddle lines cost 7 to 10 % of a pass."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.zeros(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def _make_scratch(blocks: int, width: int, real: Any) -> Scratch:
+    row = (blocks, width)
+    return Scratch(
+        values=_aligned(row, np.float32),
+        alpha=_aligned(row, real),
+        jitter=_aligned(row, np.float32),
+        before=_aligned(row, real),
+        count=_aligned(row, np.int32),
+        low=_aligned(row, np.uint32),
+        first=_aligned(row, real),
+        spacing=_aligned(row, real),
+        columns=_aligned((blocks, width + 1), np.uint32),
+        deeper=_aligned((blocks, width + 1), np.uint32),
+        words=_aligned((blocks, (width + 3) // 4 * 4), np.uint32),
+        shot_words=_aligned((blocks, 4, BATCH), np.uint32),
+        shot_low=_aligned((blocks, BATCH), np.uint32),
+        shot_slot=_aligned((blocks, BATCH), np.int64),
+    )
+
+
+def _make_bins(blocks: int, size: tuple[int, int], capacity: int, slots: int) -> Bins:
+    return Bins(
+        np.empty((blocks, capacity), np.uint32),
+        np.zeros(blocks, np.int64),
+        np.zeros(size[1], np.int64),
+        np.zeros(blocks, np.int64),
+        np.zeros(blocks, np.int64),
+        np.empty((blocks, slots), np.uint32),
+        np.empty(slots + 1, np.int64),
+        np.empty(blocks * capacity, np.uint32),
+    )
+
+
+def _widen(bins: Bins, slots: int) -> Bins:
+    blocks = bins.keys.shape[0]
+    return bins._replace(
+        histogram=np.empty((blocks, slots), np.uint32), slot_start=np.empty(slots + 1, np.int64)
+    )
+
+
+def _grow(bins: Bins) -> Bins:
+    """Room for what the blocks that stopped asked for, and as much again."""
+    blocks, capacity = bins.keys.shape
+    larger = 2 * max(capacity, int((bins.filled + bins.wanted).max()))
+    keys = np.empty((blocks, larger), np.uint32)
+    keys[:, :capacity] = bins.keys
+    return bins._replace(keys=keys, merged=np.empty(blocks * larger, np.uint32))
+
+
+def _make_columns(count: int) -> Columns:
+    return Columns(
+        np.empty(count, np.int64),
+        np.empty(count, np.uint16),
+        np.empty(count, np.uint16),
+        np.empty(count, np.uint8),
+        np.empty(count, np.uint8),
+    )
+
+
+def _make_found(count: int) -> general.Found:
+    return general.Found(np.empty(count, np.int64), np.empty(count, np.uint64))

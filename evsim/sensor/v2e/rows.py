@@ -1,0 +1,284 @@
+"""One row of v2e pixels through one pass: log intensity, low-pass, leak, difference, number of crossings.
+
+Each step is a short loop without branches over at most a dozen arrays, which the compiler turns into vector
+code; its rows stay in the cache between the steps. The order of the arithmetic is v2e's.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from evsim.kernels.philox.cpu import fill_row
+from evsim.sensor.v2e.records import FLOAT_FAST, UINT8, UINT16, Fields, Light, Pass, Planes, Scratch
+from evsim.sensor.vector import bit_count, bits_of, float_of, natural_log, one_minus_exp, select
+
+KNEE = 20.0
+SLOPE = math.log(KNEE) / KNEE
+FILTER_WORDS = np.uint32(0)
+DITHER_MEAN = np.float32(8 * 16 + 7.5)
+DITHER_DEVIATION = np.float32(math.sqrt(4 * 16**2 + (16**2 - 1) / 12))
+LATER_LEAK = np.uint32(1 << 31)
+"""Flag in `Scratch.low`: events after the first are leak, too."""
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def lin_log(dn: float) -> np.float32:
+    """v2e's map of intensity: linear up to 20 DN, natural logarithm above; rounded to 1e-8, as float32."""
+    value = dn * SLOPE if dn <= KNEE else math.log(dn)
+    return np.float32(np.rint(value * 1e8) / 1e8)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def relative_brightness(dn: float) -> float:
+    """(DN + 20) / 275, which scales the corner frequency and the shot noise."""
+    return (dn + 20.0) / 275.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def advance_row(
+    block: int,
+    y: int,
+    light: Light,
+    planes: Planes,
+    fields: Fields,
+    now: Pass,
+    scratch: Scratch,
+) -> None:
+    """Move the signals of row y to the end of the pass; leaves its crossings in the scratch of `block`.
+
+    count: crossings. low: x << 3 | p << 2 | label, see LATER_LEAK. first, spacing: crossing q lies at
+    first + q * spacing, in microseconds after the centre of slot 0, plus one half.
+    """
+    low_pass, base, before = planes.low_pass[y], planes.base[y], scratch.before[block]
+    theta_on = planes.theta_on[min(y, planes.theta_on.shape[0] - 1)]
+    theta_off = planes.theta_off[min(y, planes.theta_off.shape[0] - 1)]
+    leak_rate = planes.leak_rate[min(y, planes.leak_rate.shape[0] - 1)]
+    leak_sum = planes.leak_sum[min(y, planes.leak_sum.shape[0] - 1)]
+    values, alpha, jitter = scratch.values[block], scratch.alpha[block], scratch.jitter[block]
+    if now.filtered or now.leaks:
+        _load_filtered(light, y, values, alpha)
+        _load_random(block, y, fields, now, scratch)
+        _follow_filtered(values, alpha, low_pass, base, before)
+        if now.leaks:
+            _leak(jitter, leak_rate, theta_on, base, leak_sum, now.seconds, now.jitter)
+    else:
+        _load_plain(light, y, values)
+        _follow(values, low_pass, base, before)
+    _count(
+        low_pass,
+        base,
+        before,
+        theta_on,
+        theta_off,
+        leak_sum,
+        scratch.count[block],
+        scratch.low[block],
+        scratch.first[block],
+        scratch.spacing[block],
+        now,
+    )
+    if now.many_leaks:
+        _mark_later_leaks(block, leak_rate, theta_on, now, scratch)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def log_row(light: Light, y: int, values: NDArray[np.float32]) -> None:
+    """Log intensity of one row of the frame."""
+    _load_plain(light, y, values)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _load_plain(light: Light, y: int, values: NDArray[np.float32]) -> None:
+    if light.kind == UINT8:
+        codes8, table = light.codes8[y], light.log_table
+        for x in range(codes8.size):
+            values[x] = table[codes8[x]]
+    elif light.kind == UINT16:
+        codes16, table = light.codes16[y], light.log_table
+        for x in range(codes16.size):
+            values[x] = table[codes16[x]]
+    elif light.kind == FLOAT_FAST:
+        row, scale = light.values[y], np.float32(light.dn)
+        for x in range(row.size):
+            values[x] = _fast_lin_log(row[x] * scale)
+    else:
+        row = light.values[y]
+        for x in range(row.size):
+            values[x] = lin_log(row[x] * light.dn)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _load_filtered(light: Light, y: int, values: NDArray[np.float32], alpha: NDArray[Any]) -> None:
+    if light.gain == 0.0:
+        _load_plain(light, y, values)
+        for x in range(alpha.size):
+            alpha[x] = alpha.dtype.type(1)
+    elif light.kind == UINT8 and light.pair_table.size:
+        codes8, pairs = light.codes8[y], light.pair_table
+        for x in range(codes8.size):
+            entry = pairs[codes8[x]]
+            values[x] = float_of(np.int32(entry))
+            alpha[x] = float_of(np.int32(entry >> np.uint64(32)))
+    elif light.kind == UINT16 and light.pair_table.size:
+        codes16, pairs = light.codes16[y], light.pair_table
+        for x in range(codes16.size):
+            entry = pairs[codes16[x]]
+            values[x] = float_of(np.int32(entry))
+            alpha[x] = float_of(np.int32(entry >> np.uint64(32)))
+    elif light.kind == FLOAT_FAST:
+        _load_plain(light, y, values)
+        _fast_alpha(light, y, alpha)
+    else:
+        _load_plain(light, y, values)
+        _exact_alpha(light, y, alpha)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _fast_lin_log(dn: Any) -> Any:
+    positive = select(dn > np.float32(KNEE), dn, np.float32(KNEE))
+    return select(dn > np.float32(KNEE), natural_log(positive), dn * np.float32(SLOPE))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _fast_alpha(light: Light, y: int, alpha: NDArray[Any]) -> None:
+    row = light.values[y]
+    slope, rise = np.float32(light.dn * light.gain / 275.0), np.float32(20.0 * light.gain / 275.0)
+    for x in range(row.size):
+        e = row[x] * slope + rise
+        e = select(e < np.float32(1), e, np.float32(1))
+        alpha[x] = select(light.exponential, one_minus_exp(e), e)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _exact_alpha(light: Light, y: int, alpha: NDArray[Any]) -> None:
+    for x in range(alpha.size):
+        if light.kind == UINT8:
+            alpha[x] = light.alpha_table[light.codes8[y, x]]
+        elif light.kind == UINT16:
+            alpha[x] = light.alpha_table[light.codes16[y, x]]
+        else:
+            e = min(1.0, relative_brightness(light.values[y, x] * light.dn) * light.gain)
+            alpha[x] = 1.0 - math.exp(-e) if light.exponential else e
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _load_random(block: int, y: int, fields: Fields, now: Pass, scratch: Scratch) -> None:
+    """Let pixels bypass the low-pass, and draw the jitter of the leak."""
+    alpha, jitter = scratch.alpha[block], scratch.jitter[block]
+    if now.draws:
+        words = scratch.words[block]
+        fill_row(now.key_low, now.key_high, np.uint32(y), now.index, FILTER_WORDS, words)
+        words = words[: alpha.size]
+        if not fields.has_bypass and now.bypass_level:
+            level = now.bypass_level
+            for x in range(words.size):
+                alpha[x] = select((words[x] & np.uint32(0xFFF)) < level, alpha.dtype.type(1), alpha[x])
+        if not fields.has_jitter:
+            # Sum of 16 fair bits, smoothed by a uniform of 16 steps: normal but for a kurtosis of -0.12.
+            for x in range(words.size):
+                ones = np.int32(bit_count(words[x] & np.uint32(0xFFFF0000)))
+                dither = np.int32((words[x] >> np.uint32(12)) & np.uint32(0xF))
+                jitter[x] = (np.float32(ones * np.int32(16) + dither) - DITHER_MEAN) / DITHER_DEVIATION
+    if fields.has_bypass:
+        explicit = fields.bypass[y]
+        for x in range(explicit.size):
+            if explicit[x]:
+                alpha[x] = 1
+    if fields.has_jitter:
+        given = fields.jitter[y]
+        for x in range(given.size):
+            jitter[x] = given[x]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _follow(
+    values: NDArray[np.float32], low_pass: NDArray[Any], base: NDArray[Any], before: NDArray[Any]
+) -> None:
+    for x in range(values.size):
+        before[x] = low_pass[x] - base[x]
+        low_pass[x] = values[x]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _follow_filtered(
+    values: NDArray[np.float32],
+    alpha: NDArray[Any],
+    low_pass: NDArray[Any],
+    base: NDArray[Any],
+    before: NDArray[Any],
+) -> None:
+    for x in range(values.size):
+        old = low_pass[x]
+        before[x] = old - base[x]
+        low_pass[x] = (alpha.dtype.type(1) - alpha[x]) * old + alpha[x] * values[x]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _leak(
+    jitter: NDArray[np.float32],
+    leak_rate: NDArray[np.float32],
+    theta_on: NDArray[Any],
+    base: NDArray[Any],
+    leak_sum: NDArray[np.float32],
+    seconds: Any,
+    spread: Any,
+) -> None:
+    for x in range(jitter.size):
+        rate = leak_rate[x] * (np.float32(1) - spread * jitter[x])
+        delta = (seconds * rate) * np.float32(theta_on[x])
+        base[x] = base[x] - delta
+        leak_sum[x] = leak_sum[x] + delta
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _count(
+    low_pass: NDArray[Any],
+    base: NDArray[Any],
+    before: NDArray[Any],
+    theta_on: NDArray[Any],
+    theta_off: NDArray[Any],
+    leak_sum: NDArray[np.float32],
+    count: NDArray[np.int32],
+    low: NDArray[np.uint32],
+    first: NDArray[Any],
+    spacing: NDArray[Any],
+    now: Pass,
+) -> None:
+    keep, duration, offset = now.keep, now.duration, now.offset
+    zero = base.dtype.type(0)
+    for x in range(base.size):
+        difference = low_pass[x] - base[x]
+        on = difference > zero
+        theta_up = theta_on[x]
+        theta = select(on, theta_up, theta_off[x])
+        size = abs(difference)
+        n = np.int32(size / theta)
+        step = base.dtype.type(np.float32(n) * np.float32(theta))
+        base[x] = base[x] + select(on, step, -step) * keep
+        old = select(on, before[x], -before[x])
+        change = size - old
+        # A signal that lies beyond its threshold already and does not move away fires at once.
+        per_unit = select(change > zero, duration / change, zero)
+        first[x] = offset + (theta - old) * per_unit
+        spacing[x] = theta * per_unit
+        leak = select(on, np.uint32(2), np.uint32(0))
+        leak = select(leak_sum[x] + leak_sum[x] >= theta_up, leak, np.uint32(0))
+        count[x] = n
+        low[x] = np.uint32(np.uint32(x) << np.uint32(3)) | select(on, np.uint32(4), np.uint32(0)) | leak
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _mark_later_leaks(
+    block: int, leak_rate: NDArray[np.float32], theta_on: NDArray[Any], now: Pass, scratch: Scratch
+) -> None:
+    """Events after a pixel's first are leak where leak makes at least half of the change of this interval."""
+    jitter, low, spacing = scratch.jitter[block], scratch.low[block], scratch.spacing[block]
+    for x in range(low.size):
+        delta = now.seconds * leak_rate[x] * (np.float32(1) - now.jitter * jitter[x])
+        if low[x] & np.uint32(4) and 2 * delta * spacing[x] >= now.duration:
+            low[x] |= LATER_LEAK

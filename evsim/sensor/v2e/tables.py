@@ -1,0 +1,93 @@
+"""Lookup tables from code values to log intensity and low-pass weight, and the `Light` of one frame."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evsim.sensor.config import SensorConfig
+from evsim.sensor.frames import UINT16_PER_DN, dn_scale
+from evsim.sensor.v2e.records import FLOAT_EXACT, FLOAT_FAST, UINT8, UINT16, Light
+
+KNEE = 20.0
+KEPT_INTERVALS = 8
+CODE_KINDS = {np.dtype(np.uint8): UINT8, np.dtype(np.uint16): UINT16}
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    array.flags.writeable = False
+    return array
+
+
+def lin_log_table(dn: NDArray[np.float64]) -> NDArray[np.float32]:
+    """v2e's map of intensity: linear up to 20 DN, natural logarithm above, rounded to 1e-8."""
+    values = np.where(dn <= KNEE, dn * (math.log(KNEE) / KNEE), np.log(np.maximum(dn, KNEE)))
+    return (np.rint(values * 1e8) / 1e8).astype(np.float32)
+
+
+class LightReader:
+    """Makes the `Light` of frames; keeps the tables of the last few interval lengths."""
+
+    def __init__(self, config: SensorConfig) -> None:
+        self._config = config
+        self._exponential = config.model == "idslpf"
+        self._exact = config.precision == "float64"
+        self._log: dict[int, NDArray[np.float32]] = {}
+        self._alpha: dict[tuple[int, int], tuple[NDArray[np.float64], NDArray[np.uint64]]] = {}
+        self._empty = {
+            kind: _read_only(np.empty((0, 0), kind)) for kind in (np.uint8, np.uint16, np.float32)
+        }
+        self._no_alpha = (np.empty(0, np.float64), np.empty(0, np.uint64))
+        self._no_log = np.empty(0, np.float32)
+
+    def read(self, frame: NDArray[Any], interval_ns: int) -> Light:
+        """`frame` (checked) with the tables for an interval; 0 where no filter step follows."""
+        kind = CODE_KINDS.get(frame.dtype, FLOAT_EXACT if self._exact else FLOAT_FAST)
+        gain = interval_ns * 1e-9 * 2 * math.pi * self._config.cutoff_hz
+        log, (alpha, pairs) = self._no_log, self._no_alpha
+        if kind in (UINT8, UINT16):
+            log = self._log_table(kind)
+            if gain > 0:
+                alpha, pairs = self._alpha_tables(kind, interval_ns, gain)
+        return Light(
+            kind,
+            frame if kind == UINT8 else self._empty[np.uint8],
+            frame if kind == UINT16 else self._empty[np.uint16],
+            frame if kind in (FLOAT_FAST, FLOAT_EXACT) else self._empty[np.float32],
+            log,
+            alpha,
+            pairs,
+            dn_scale(frame, self._config.float_full_scale),
+            gain,
+            self._exponential,
+        )
+
+    def _log_table(self, kind: int) -> NDArray[np.float32]:
+        if kind not in self._log:
+            self._log[kind] = lin_log_table(_code_dn(kind))
+        return self._log[kind]
+
+    def _alpha_tables(
+        self, kind: int, interval_ns: int, gain: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.uint64]]:
+        found = self._alpha.get((kind, interval_ns))
+        if found is None:
+            e = np.minimum((_code_dn(kind) + 20.0) / 275.0 * gain, 1.0)
+            alpha = 1.0 - np.exp(-e) if self._exponential else e
+            pairs = self._no_alpha[1]
+            if not self._exact:
+                both = np.stack([self._log_table(kind), alpha.astype(np.float32)], axis=1)
+                high, low = both[:, 1].view(np.uint32), both[:, 0].view(np.uint32)
+                pairs = (high.astype(np.uint64) << np.uint64(32)) | low
+            if len(self._alpha) >= KEPT_INTERVALS:
+                del self._alpha[next(iter(self._alpha))]
+            found = self._alpha[kind, interval_ns] = (alpha, pairs)
+        return found
+
+
+def _code_dn(kind: int) -> NDArray[np.float64]:
+    codes = np.arange(256 if kind == UINT8 else 65536, dtype=np.float64)
+    return codes if kind == UINT8 else codes / UINT16_PER_DN
