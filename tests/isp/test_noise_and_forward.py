@@ -57,6 +57,8 @@ def test_noise_levels_follow_the_published_line() -> None:
     config = IspConfig(variant="brooks", noise="brooks")
     drawn = [draw_parameters(config, seed, "") for seed in range(800)]
     shot = np.log([one.shot_noise for one in drawn])
+    assert shot.min() == pytest.approx(np.log(1e-4), abs=0.05)
+    assert shot.max() == pytest.approx(np.log(0.012), abs=0.05)
     residual = np.log([one.read_noise for one in drawn]) - (2.18 * shot + 1.20)
     assert residual.mean() == pytest.approx(0, abs=0.03)
     assert residual.std() == pytest.approx(0.26, abs=0.02)
