@@ -74,7 +74,7 @@ class _Matched(NamedTuple):
     code: NDArray[np.uint8]
 
     def part(self, where: tuple[slice, slice]) -> _Matched:
-        return _Matched(*(picture[where] for picture in self))
+        return _Matched(self.log[where], self.noise[where], self.usable[where], self.code[where])
 
 
 class CutDetector:
@@ -107,6 +107,7 @@ def scene_similarity(image0: NDArray[Any], image1: NDArray[Any]) -> float:
 
 
 def _reduce(image: NDArray[Any]) -> _Reduced:
+    image = np.ascontiguousarray(image)
     height, width = image.shape[:2]
     step = max(1, round(max(height, width) / _LONG_SIDE))
     step = min(step, max(1, min(height, width) // _SMALLEST_SIDE))
@@ -118,7 +119,9 @@ def _reduce(image: NDArray[Any]) -> _Reduced:
         small if small.ndim == 2 else np.maximum(np.maximum(small[..., 0], small[..., 1]), small[..., 2])
     )
     unsaturated = (strongest < _SATURATED * full_scale).astype(np.float32)
-    return _Reduced(luma(small), unsaturated, _noise_deviation(image) * skipped**0.5 / step, full_scale)
+    return _Reduced(
+        np.maximum(luma(small), 0), unsaturated, _noise_deviation(image) * skipped**0.5 / step, full_scale
+    )
 
 
 def _noise_deviation(image: NDArray[Any]) -> float:
@@ -134,7 +137,8 @@ def _similarity(frame0: _Reduced, frame1: _Reduced) -> float:
     log0, log1 = np.log(frame0.picture + np.float32(knee)), np.log(frame1.picture + np.float32(knee))
     noise0, noise1 = np.square(frame0.noise * np.exp(-log0)), np.square(frame1.noise * np.exp(-log1))
     both = frame0.usable * frame1.usable
-    at_rest = _mean(*_structure(log0, log1, noise0, noise1, cv2.erode(both, _NEIGHBOURS)))
+    unsaturated = np.asarray(cv2.erode(both, _NEIGHBOURS), np.float32)
+    at_rest = _mean(*_structure(log0, log1, noise0, noise1, unsaturated))
     if at_rest > _ALIKE_WITHOUT_MOTION:
         return at_rest
     saturation = np.log(np.float32(_SATURATED * frame0.full_scale + knee))
@@ -161,10 +165,11 @@ def _compensated(frame0: _Matched, frame1: _Matched) -> float:
     target_y = flow[..., 1] + np.arange(height, dtype=np.float32)[:, None]
 
     def carried(picture: Picture) -> Picture:
-        return cv2.remap(picture, target_x, target_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        moved = cv2.remap(picture, target_x, target_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(moved, np.float32)
 
     inside = (target_x >= 0) & (target_x <= width - 1) & (target_y >= 0) & (target_y <= height - 1)
-    usable = cv2.erode(frame0.usable * inside, _NEIGHBOURS)
+    usable = np.asarray(cv2.erode(frame0.usable * inside, _NEIGHBOURS), np.float32)
     usable *= cv2.erode(carried(frame1.usable), _NEIGHBOURS) > _ALMOST_ALL
     structure, weight = _structure(
         frame0.log, carried(frame1.log), frame0.noise, carried(frame1.noise), usable

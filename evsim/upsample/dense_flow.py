@@ -31,10 +31,10 @@ def dense_flow(
         for picture in (picture0, picture1)
     ]
     if fast:
-        matcher = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        matcher = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         matcher.setFinestScale(0)
     else:
-        matcher = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        matcher = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flow = matcher.calc(padded[0], padded[1], None)[:height, :width]
     if not np.isfinite(flow.sum()):
         flow = np.where(np.isfinite(flow), flow, np.float32(0))

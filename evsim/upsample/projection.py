@@ -21,7 +21,7 @@ _LEAST_TRUST = np.float32(1e-3)
 _AROUND = (9, 9)
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def consistency(forward: Array, backward: Array, step: int) -> Array:
     """Trust (h, w) in 0..1 in every step-th flow vector: exp(-|F(p) + B(p + F(p))|^2 / slack).
 
@@ -30,7 +30,7 @@ def consistency(forward: Array, backward: Array, step: int) -> Array:
     height, width = forward.shape[:2]
     rows, columns = (height + step - 1) // step, (width + step - 1) // step
     trust = np.zeros((rows, columns), np.float32)
-    for row in prange(rows):
+    for row in range(rows):
         for column in range(columns):
             y, x = row * step, column * step
             u, v = forward[y, x, 0], forward[y, x, 1]
@@ -64,7 +64,7 @@ def project(
     arrived = _splat_both(
         forward, backward, trust0, trust1, np.float32(fraction), np.float32(1 / step), numba.get_num_threads()
     )
-    around = cv2.blur(arrived, _AROUND, borderType=cv2.BORDER_REPLICATE)
+    around = np.asarray(cv2.blur(arrived, _AROUND, borderType=cv2.BORDER_REPLICATE), np.float32)
     return _complete(arrived, around, forward, backward, np.float32(fraction))
 
 
@@ -177,7 +177,8 @@ def _mixed(image: Array, x: int, y: int, fx: np.float32, fy: np.float32, channel
 
 @njit(cache=True, inline="always")
 def _is_outside(x: np.float32, y: np.float32, width: int, height: int) -> bool:
-    return x < -0.5 or y < -0.5 or x > width - 0.5 or y > height - 0.5
+    half = np.float32(0.5)
+    return bool(x < -half or y < -half or x > np.float32(width) - half or y > np.float32(height) - half)
 
 
 def blend_along(image0: Array, image1: Array, field: Array, fraction: float, step: int) -> Array:
@@ -204,6 +205,11 @@ def _blend_along(image0: Array, image1: Array, field: Array, fraction: np.float3
             v = _mixed(field, column, row, fx, fy, 1)
             seen0 = _mixed(field, column, row, fx, fy, 2)
             seen1 = _mixed(field, column, row, fx, fy, 3)
+            if u == 0 and v == 0 and seen0 == seen1:
+                for c in range(channels):
+                    a = image0[y, x, c]
+                    result[y, x, c] = a + fraction * (image1[y, x, c] - a)
+                continue
             x0, y0 = np.float32(x) - fraction * u, np.float32(y) - fraction * v
             x1, y1 = np.float32(x) + rest * u, np.float32(y) + rest * v
             outside0, outside1 = _is_outside(x0, y0, width, height), _is_outside(x1, y1, width, height)

@@ -227,6 +227,18 @@ def test_frames_that_do_not_follow_are_refused(change, words):
         list(upsample(source, UpsampleConfig(factor=2)))
 
 
+def test_views_and_values_beside_the_nominal_range_are_taken():
+    rng = np.random.default_rng(0)
+    colour = rng.integers(0, 256, (80, 120, 3)).astype(np.uint8)[::2, ::-1, ::-1]
+    colour.flags.writeable = False
+    signed = rng.normal(0, 10, (40, 60)).astype(np.float32)
+    for image in (colour, signed):
+        images = [image, np.roll(image, 2, axis=1), np.roll(image, 4, axis=1)]
+        frames = list(upsample(clip_of(*images), UpsampleConfig(factor=2)))
+        assert len(frames) == 5
+        assert all(np.isfinite(frame.image).all() for frame in frames)
+
+
 def test_values_that_are_no_light_are_refused():
     source = moving(2, np.float32)
     source[1].image[3, 4] = np.nan
