@@ -65,6 +65,14 @@ class NpyColumn:
         self.file.write(header)
         self.file.seek(0, io.SEEK_END)
 
+    def rows(self, start: int, stop: int) -> NDArray:
+        """Rows start..stop-1 of what was written so far."""
+        row_bytes = self.dtype.itemsize * int(np.prod(self.row_shape, dtype=np.int64))
+        self.file.seek(len(npy_header(self.dtype, (0, *self.row_shape))) + start * row_bytes)
+        data = self.file.read((stop - start) * row_bytes)
+        self.file.seek(0, io.SEEK_END)
+        return np.frombuffer(data, self.dtype).reshape(-1, *self.row_shape)
+
     def copy_data_to(self, target: IO[bytes]) -> None:
         """Append the data, without header, to another file."""
         self.file.flush()

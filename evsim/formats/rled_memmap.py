@@ -231,10 +231,13 @@ class RledMemmapWriter(EventWriter):
     def _event_windows(self) -> NDArray[np.int64] | None:
         if not isinstance(self._windows, str):
             return None if self._windows is None else require_windows(self, self._windows)
-        times = map_npy(self._folder / "t.npy")[:, 0]
+
+        def read(start: int, stop: int) -> NDArray[np.float64]:
+            return self._t.rows(start, stop)[:, 0]
+
         return interval_windows(
             np.array(self.image_times),
-            lambda t: search_times(lambda a, b: times[a:b], t, 0, len(times), after=True),
+            lambda t: search_times(read, t, 0, self.event_count, after=True),
         )
 
     def _metadata(self) -> dict[str, Any]:
