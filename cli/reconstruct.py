@@ -1,0 +1,91 @@
+"""`evsim reconstruct`: events to images by a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from evsim.cli.conventions import (
+    Progress,
+    Verb,
+    dry_run_option,
+    input_argument,
+    output_option,
+    overwrite_option,
+    print_result,
+)
+from evsim.cli.recordings import reading_options
+
+
+@click.command(cls=Verb)
+@input_argument
+@output_option("Images: a folder of PNG with timestamps.txt, a video (.mp4, .avi, .webm) or a stack (.npy).")
+@click.option("--network", default="firenet", show_default=True, help="Which network.")
+@click.option("--weights", default=None, metavar="FILE|NAME", help="Weight file: see `evsim weights list`.")
+@click.option("--between", type=click.Choice(["frames"]), default=None, help="An image per stored frame.")
+@click.option("--window-ms", type=float, default=None, help="An image per so many ms.  [default: 40]")
+@click.option("--events-per-window", type=click.IntRange(1), default=None, help="An image per so many.")
+@click.option(
+    "--normalize",
+    type=click.Choice(["none", "standard", "robust", "exprobust"]),
+    default="none",
+    show_default=True,
+    help="Stretch each image: extremes, percentiles 1 to 99, or those of its exponential.",
+)
+@click.option("--fps", type=float, default=None, help="Frame rate of a video.  [default: as windows follow]")
+@click.option("--device", default=None, help="cpu, cuda, cuda:N or mps.  [default: the first GPU, else cpu]")
+@reading_options
+@overwrite_option
+@dry_run_option
+def reconstruct(source: Path, output: Path, **options: Any) -> None:
+    """Grey video from events, whatever their file format.
+
+    Windows follow the stored frames where the file has some; otherwise they last 40 ms.
+
+    Example: evsim reconstruct events.h5 -o video.mp4 --weights firenet_plus.pth
+    """
+    fields = _window_fields(options)
+    from evsim.models.checkpoints import load
+    from evsim.models.device import choose_device
+    from evsim.models.reconstruction import make_reconstructor
+    from evsim.models.weights import find_weights
+    from evsim.pipelines.reconstruct import ReconstructionConfig, plan, reconstruct_to_file
+
+    from evsim import configuration
+    from evsim.formats import open_events
+
+    config = configuration.build(ReconstructionConfig, fields, "reconstruct")
+    weights = find_weights(options["weights"], options["network"])
+    device = choose_device(options["device"])
+    reconstructor = make_reconstructor(load(options["network"], weights, device=device))
+    used = {"network": options["network"], "weights": str(weights), "device": str(device)}
+    with open_events(
+        source, size=options["size"], unit=options["unit"], format=options["source_format"]
+    ) as recording:
+        if options["dry_run"]:
+            result = plan(recording, output, config, overwrite=options["overwrite"])
+        else:
+            with Progress("reconstruct", "images") as progress:
+                result = reconstruct_to_file(
+                    recording, reconstructor, output, config, overwrite=options["overwrite"], report=progress
+                ).summary()
+    print_result({**result, **used}, title=f"{source} -> {output}")
+
+
+def _window_fields(options: dict[str, Any]) -> dict[str, Any]:
+    ways = {
+        "--between": ("frames", None),
+        "--window-ms": ("time", "window_ms"),
+        "--events-per-window": ("count", "events_per_window"),
+    }
+    given = [way for way in ways if options[way[2:].replace("-", "_")] is not None]
+    if len(given) > 1:
+        raise click.UsageError(f"{' and '.join(given)} exclude one another; choose one")
+    fields = {"normalize": options["normalize"], "fps": options["fps"]}
+    for way in given:
+        kind, field = ways[way]
+        fields["windows"] = kind
+        if field is not None:
+            fields[field] = options[field]
+    return fields

@@ -1,0 +1,115 @@
+"""Events to images by a recurrent network: what such networks have in common.
+
+A `Reconstructor` takes the events of one window after another and gives an image for each; it carries the
+network's state from window to window. `VoxelReconstructor` serves the networks that see voxel grids.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from evsim.models.registry import entry
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from evsim.errors import InputError
+from evsim.events import Events
+from evsim.represent import voxel_grid
+
+Normalization = Literal["none", "standard", "robust", "exprobust"]
+NORMALIZATIONS: tuple[Normalization, ...] = ("none", "standard", "robust", "exprobust")
+
+
+class Reconstructor(Protocol):
+    """Turns the windows of one sequence into images, in order."""
+
+    def step(self, events: Events) -> NDArray[np.float32]:
+        """The image (H, W) at the end of a window, nominally in 0..1 and not clipped."""
+        ...
+
+    def reset(self) -> None:
+        """Forget the sequence so far."""
+        ...
+
+
+class VoxelReconstructor:
+    """Feeds a network of the form (voxel (1, bins, H, W), state) -> (image (1, 1, H, W), state).
+
+    bins: of the voxel grid, signed, E2VID rule. pad_multiple: heights and widths that the network accepts
+    are its multiples; the voxel grid is padded with zeros to them and the image cropped back.
+    """
+
+    def __init__(self, network: nn.Module, *, bins: int, pad_multiple: int = 1) -> None:
+        self.network, self.bins, self.pad_multiple = network, bins, pad_multiple
+        self._state: Any = None
+        self._size: tuple[int, int] | None = None
+
+    def reset(self) -> None:
+        """Forget the sequence so far."""
+        self._state = self._size = None
+
+    def step(self, events: Events) -> NDArray[np.float32]:
+        """The image (H, W) float32 at the end of the window whose events these are, also when it is empty.
+
+        Raises InputError when the sensor's size differs from that of the windows before.
+        """
+        size = (events.width, events.height)
+        if self._size not in (None, size):
+            raise InputError(
+                f"events of a {size} sensor after those of a {self._size} one; call reset() between"
+            )
+        self._size = size
+        device = next(self.network.parameters()).device
+        voxel = torch.from_numpy(voxel_grid(events, self.bins)).to(device)[None]
+        with torch.inference_mode():
+            image, self._state = self.network(pad_to_multiple(voxel, self.pad_multiple), self._state)
+        cropped = crop_padding(image, size, self.pad_multiple)
+        return cropped[0, 0].float().cpu().numpy()
+
+
+def padding(length: int, multiple: int) -> tuple[int, int]:
+    """Pixels to add before and after `length` for the next multiple; the larger half stands before."""
+    missing = -length % multiple
+    return math.ceil(missing / 2), missing // 2
+
+
+def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """`image` (..., H, W) with zeros around it, its sides multiples of `multiple`."""
+    top, bottom = padding(image.shape[-2], multiple)
+    left, right = padding(image.shape[-1], multiple)
+    return torch.nn.functional.pad(image, (left, right, top, bottom))
+
+
+def crop_padding(image: Tensor, size: tuple[int, int], multiple: int) -> Tensor:
+    """The part of a padded `image` (..., H, W) that `pad_to_multiple` was given; size is (width, height)."""
+    width, height = size
+    left, top = padding(width, multiple)[0], padding(height, multiple)[0]
+    return image[..., top : top + height, left : left + width]
+
+
+def normalize_image(image: NDArray[np.float32], how: Normalization) -> NDArray[np.float32]:
+    """A reconstructed image stretched to 0..1, not clipped (evaluation protocol of EVREAL).
+
+    how: "none"; "standard": from the smallest to the largest value; "robust": from the 1st to the 99th
+    percentile; "exprobust": the same after the exponential, for networks that give log intensity.
+    """
+    if how not in NORMALIZATIONS:
+        raise InputError(f"normalization {how!r}, expected one of {', '.join(NORMALIZATIONS)}")
+    if how == "none":
+        return image
+    light = np.exp(image) if how == "exprobust" else image
+    low, high = np.percentile(light, (0, 100) if how == "standard" else (1, 99))
+    # A flat image has no contrast to stretch; it becomes zeros.
+    return ((light - low) / (high - low if high > low else 1.0)).astype(np.float32)
+
+
+def make_reconstructor(network: nn.Module) -> Reconstructor:
+    """The reconstructor of a network of this package. Raises InputError for one that makes no images."""
+    name = str(getattr(network, "name", type(network).__name__))
+    make = entry(name).reconstructor
+    if make is None:
+        raise InputError(f"the network {name!r} does not turn events into images")
+    return make(network)
