@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,7 @@ def dense_flow(
         cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
         for picture in (picture0, picture1)
     ]
+    matcher: Any  # OpenCV's type stubs forget that the initial flow is optional
     if fast:
         matcher = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         matcher.setFinestScale(0)
