@@ -267,7 +267,7 @@ def test_memory_holds_two_source_frames():
         pass
 
     def source():
-        for k in range(12):
+        for k in range(6):
             image = to_bytes(moving_texture(k, size=(48, 40), velocity=(1, 0))).view(Tracked)
             alive.append(weakref.ref(image))
             yield Frame(image, k * 1000, source_index=k)
