@@ -57,8 +57,8 @@ def find_state(content: Any, source: str) -> State:
 def _find(content: Any, source: str, depth: int = 0) -> State:
     if isinstance(content, Inert):
         raise CheckpointError(
-            f"{source} holds a pickled object of class {content.origin}, which is not loaded because that would "
-            "run code; expected tensors: save its state_dict() with torch.save"
+            f"{source} holds a pickled object of class {content.origin}, which is not loaded because that "
+            "would run code; expected tensors: save its state_dict() with torch.save"
         )
     if isinstance(content, Mapping):
         if content and all(isinstance(value, Tensor) for value in content.values()):

@@ -49,8 +49,8 @@ def _read_archive(path: Path, file: BinaryIO) -> Any:
         if any(name == "constants.pkl" or name.endswith("/constants.pkl") for name in names):
             raise FormatError(
                 path,
-                "is a TorchScript archive, which holds code, expected tensors; load it with torch.jit.load in "
-                "a place where you trust it and save its state_dict() with torch.save",
+                "is a TorchScript archive, which holds code, expected tensors; load it with torch.jit.load "
+                "in a place where you trust it and save its state_dict() with torch.save",
             )
         roots = [name.removesuffix("data.pkl") for name in names if name.split("/")[1:] == ["data.pkl"]]
         if len(roots) != 1:

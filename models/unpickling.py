@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -31,19 +32,9 @@ STORAGE_DTYPES: dict[str, torch.dtype] = {
     "ComplexDoubleStorage": torch.complex128,
     "UntypedStorage": torch.uint8,
 }
+NUMBER_CODE = re.compile(r"^[biufc]\d{1,2}$")
 STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage")
-TENSOR_DTYPES = (
-    "float64",
-    "float32",
-    "float16",
-    "bfloat16",
-    "int64",
-    "int32",
-    "int16",
-    "int8",
-    "uint8",
-    "bool",
-)
+TENSOR_DTYPES = tuple(str(dtype).removeprefix("torch.") for dtype in STORAGE_DTYPES.values())
 
 
 class Inert:
@@ -55,6 +46,10 @@ class Inert:
 
     __slots__ = ("arguments", "items", "state")
     origin = ""
+
+    arguments: tuple[Any, ...]
+    state: Any
+    items: list[Any]
 
     def __new__(cls, *arguments: Any, **keywords: Any) -> Inert:
         made = super().__new__(cls)
@@ -121,9 +116,9 @@ class ScalarDtype:
 
     def read(self, content: bytes) -> Any:
         """The one number that the bytes hold."""
-        dtype = np.dtype(self.code).newbyteorder(self.order if self.order in "<>" else "=")
-        if dtype.kind not in "biufc":
-            raise pickle.UnpicklingError(f"a numpy scalar of type {dtype}, expected a number")
+        if not isinstance(self.code, str) or not NUMBER_CODE.match(self.code):
+            raise pickle.UnpicklingError(f"a numpy scalar of type {self.code!r}, expected a number")
+        dtype = np.dtype((">" if self.order == ">" else "<") + self.code)
         return np.frombuffer(content, dtype, count=1)[0].item()
 
 

@@ -26,8 +26,8 @@ def windows_between_images(recording: Recording) -> Iterator[Window]:
     """
     if recording.image_count < 2:
         raise InputError(
-            f"{recording.path} holds {recording.image_count} images, expected at least 2 to take windows between; "
-            "choose windows by time (--window-ms) or by count (--events-per-window)"
+            f"{recording.path} holds {recording.image_count} images, expected at least 2 to take windows "
+            "between; choose windows by time (--window-ms) or by count (--events-per-window)"
         )
     times = [image.t_us for image in recording.images()]
     pieces = split_at(recording.chunks(), times, recording.empty())
@@ -58,7 +58,7 @@ def windows_by_count(recording: Recording, count: int) -> Iterator[Window]:
 
 
 def split_at(chunks: Iterable[Events], edges: Iterable[float], empty: Events) -> Iterator[Events]:
-    """The events up to the first edge, then after each edge and up to the next; those after the last are left.
+    """The events up to the first edge, then those after each edge up to the next; the rest is left.
 
     chunks: consecutive pieces of a stream. edges: microseconds, not decreasing.
     """
