@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from evsim.pipelines.simulate import ClipJob, Report, expected_frames
+from numpy.typing import NDArray
 
 from evsim import configuration
 from evsim.chain import SimulationConfig
 from evsim.errors import InputError
 from evsim.files import require_absent
-from evsim.isp import draw_parameters, unprocess
+from evsim.isp import IspParameters, draw_parameters, frame_noise_key, unprocess
 from evsim.media import Frame, FrameSource, open_writer
 from evsim.upsample import UpsampleConfig, upsample
 
@@ -59,10 +60,18 @@ def unprocess_to_file(
     if dry_run:
         return {**_plan(source, output, expected, overwrite), **record}
     light = (
-        frame._replace(image=unprocess(frame.image, parameters, job.isp, source.transfer)) for frame in source
+        frame._replace(image=_light(frame, index, source, parameters, job))
+        for index, frame in enumerate(source)
     )
     written, _ = _write_frames(light, source, output, expected, overwrite, report, 1)
     return {"output": str(output), "frames": written, **record}
+
+
+def _light(
+    frame: Frame, index: int, source: FrameSource, parameters: IspParameters, job: ClipJob
+) -> NDArray[Any]:
+    noise_key = None if job.isp.noise == "none" else frame_noise_key(job.seed, job.clip, index)
+    return unprocess(frame.image, parameters, job.isp, source.transfer, noise_key=noise_key)
 
 
 def _plan(source: FrameSource, output: Path, expected: int | None, overwrite: bool) -> dict[str, Any]:
