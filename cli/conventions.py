@@ -67,7 +67,7 @@ def _table(result: Mapping[str, Any], indent: str = "  ") -> list[str]:
 
 
 def _text(value: Any) -> str:
-    if value is None:
+    if value is None or (isinstance(value, (Mapping, list, tuple)) and not value):
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import math
 import shutil
 import traceback
 import warnings
@@ -27,10 +28,11 @@ from evsim.pipelines.simulate import (
 from evsim import configuration
 from evsim.configuration import Tree
 from evsim.errors import EvsimError, RunError
+from evsim.formats.native_writer import CHUNK
 from evsim.isp import draw_parameters
 from evsim.media import open_source
 
-STORED_BYTES_PER_EVENT = 14
+STORED_BYTES_PER_EVENT, INDEX_ENTRY_BYTES = 14, 8
 LEAST_FREE_BYTES = 1 << 20
 
 
@@ -148,6 +150,12 @@ def sample_job(job: Job) -> Sample:
     except (EvsimError, OSError) as error:
         return Sample(job.clip, error=" ".join(str(error).split()))
     return Sample(job.clip, source.width * source.height, plan.events_per_frame, plan.seconds_per_frame)
+
+
+def stored_event_bytes(events: float) -> int:
+    """What events take in the file, with its index: columns grow by whole chunks."""
+    chunks = math.ceil(events / CHUNK)
+    return chunks * CHUNK * STORED_BYTES_PER_EVENT + CHUNK * INDEX_ENTRY_BYTES
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from evsim.pipelines.description import RunDescription
 from evsim.pipelines.executors import Executor, Serial
-from evsim.pipelines.jobs import STORED_BYTES_PER_EVENT, Job, JobSize, Sample, measure_size, sample_job
+from evsim.pipelines.jobs import Job, JobSize, Sample, measure_size, sample_job, stored_event_bytes
 from evsim.pipelines.run import RunOptions, list_work
 
 from evsim.errors import EvsimError
@@ -82,12 +82,13 @@ def _estimate(sizes: Sequence[JobSize], samples: Sequence[Sample], workers: int)
     if not known or not measured:
         return plan
     frame_pixels = sum(size.pixels * (size.frames or 0) for size in sizes)
-    events = frame_pixels * sum(sample.events_per_frame for sample in samples) / measured
+    rate = sum(sample.events_per_frame for sample in samples) / measured
+    events = [rate * size.pixels * (size.frames or 0) for size in sizes]
     seconds = frame_pixels * sum(sample.seconds_per_frame for sample in samples) / measured
-    stored = events * STORED_BYTES_PER_EVENT + sum(size.image_bytes for size in sizes)
+    stored = sum(map(stored_event_bytes, events)) + sum(size.image_bytes for size in sizes)
     return {
         **plan,
-        "estimated_events": round(events),
+        "estimated_events": round(sum(events)),
         "estimated_megabytes": round(stored / 1e6, 1),
         "estimated_seconds": round(seconds / max(1, min(workers, len(sizes))), 1),
     }

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,12 @@ def own_gopro(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def command() -> Callable[..., subprocess.Popen[str]]:
-    """Start `evsim` as a process group of its own."""
+def command() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start `evsim` as a process group of its own; what still runs at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "evsim", *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -69,8 +71,14 @@ def command() -> Callable[..., subprocess.Popen[str]]:
             start_new_session=True,
             **options,
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def outputs(run: Path) -> dict[str, bytes]:
