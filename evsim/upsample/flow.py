@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from evsim.kernels.bands import RowBands
 from evsim.upsample.dense_flow import SMALLEST_SIDE, dense_flow
 from evsim.upsample.interpolator import BlendedPair, PreparedPair
 from evsim.upsample.luma import matching_pair
@@ -34,19 +35,24 @@ class FlowInterpolator:
     """The default interpolator: DIS optical flow in both directions, needs no weights.
 
     Deterministic: the same frames give the same bytes, whatever the number of threads.
+    threads: of the parts that OpenCV does not do; None for all cores.
     """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._bands = RowBands(threads)
 
     def prepare(self, frame0: NDArray[Any], frame1: NDArray[Any]) -> PreparedPair:
         """The pair with its flow; images with a side under 16 pixels, too small to match, are blended."""
         if min(frame0.shape[:2]) < SMALLEST_SIDE:
             return BlendedPair(frame0, frame1)
-        return FlowPair(frame0, frame1)
+        return FlowPair(frame0, frame1, self._bands)
 
 
 class FlowPair:
     """Two frames of one scene with the optical flow between them."""
 
-    def __init__(self, frame0: NDArray[Any], frame1: NDArray[Any]) -> None:
+    def __init__(self, frame0: NDArray[Any], frame1: NDArray[Any], bands: RowBands) -> None:
+        self._bands = bands
         picture0, picture1 = matching_pair(frame0, frame1)
         at_rest = _same_texture(picture0, picture1)
         forward = _without_jitter(dense_flow(picture0, picture1), at_rest)
@@ -63,8 +69,9 @@ class FlowPair:
 
     def at(self, fraction: float) -> NDArray[np.float32]:
         """The picture at `fraction` (0 to 1) of the way, float32 in the frames' units."""
-        field = project(self._forward, self._backward, self._trust0, self._trust1, fraction, self._step)
-        return blend_along(self._image0, self._image1, field, fraction, self._step).reshape(self._shape)
+        step, bands = self._step, self._bands
+        field = project(self._forward, self._backward, self._trust0, self._trust1, fraction, step, bands)
+        return blend_along(self._image0, self._image1, field, fraction, step, bands).reshape(self._shape)
 
     def displacement_px(self) -> float:
         """The 99.5th percentile of the flow's length, in pixels, over what both directions agree on.

@@ -1,15 +1,16 @@
 """The hot loops of flow interpolation: consistency of two flows, projecting them to a time, sampling along.
 
-All are compiled, run over row blocks in parallel, and give the same bytes for any number of threads.
+All are compiled, run over bands of rows, and give the same bytes for any number of threads.
 """
 
 from __future__ import annotations
 
 import cv2
-import numba
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
+
+from evsim.kernels.bands import RowBands
 
 Array = NDArray[np.float32]
 
@@ -53,7 +54,13 @@ def consistency(forward: Array, backward: Array, step: int) -> Array:
 
 
 def project(
-    forward: Array, backward: Array, trust0: Array, trust1: Array, fraction: float, step: int
+    forward: Array,
+    backward: Array,
+    trust0: Array,
+    trust1: Array,
+    fraction: float,
+    step: int,
+    bands: RowBands,
 ) -> Array:
     """The motion and visibility at a time on a grid of every step-th pixel: (h, w, 4) u, v, seen0, seen1.
 
@@ -61,38 +68,22 @@ def project(
     u, v: velocity from frame 0 to frame 1, pixels per interval. seen0, seen1: 0..1, whether frame 0 and
     frame 1 see what is there; both are 1 where the flows agree.
     """
-    arrived = _splat_both(
-        forward, backward, trust0, trust1, np.float32(fraction), np.float32(1 / step), numba.get_num_threads()
-    )
-    around = np.asarray(cv2.blur(arrived, _AROUND, borderType=cv2.BORDER_REPLICATE), np.float32)
-    return _complete(arrived, around, forward, backward, np.float32(fraction))
-
-
-@njit(cache=True, parallel=True, error_model="numpy")
-def _splat_both(
-    forward: Array,
-    backward: Array,
-    trust0: Array,
-    trust1: Array,
-    fraction: np.float32,
-    scale: np.float32,
-    bands: int,
-) -> Array:
-    """Sums of (weight u, weight v, weight, count of frame 0, count of frame 1) of what arrives: (h, w, 5)."""
-    height, width = trust0.shape
+    height, width = shape = trust0.shape
+    time0, time1 = np.float32(fraction / step), np.float32((1 - fraction) / step)
+    reach0 = int(np.ceil(np.abs(forward[..., 1]).max() * time0)) + 1
+    reach1 = int(np.ceil(np.abs(backward[..., 1]).max() * time1)) + 1
+    # Sums of (weight u, weight v, weight, count of frame 0, count of frame 1) of what arrives.
     arrived = np.zeros((height, width, 5), np.float32)
-    rest = np.float32(1) - fraction
-    reach0 = int(np.ceil(np.abs(forward[..., 1]).max() * fraction * scale)) + 1
-    reach1 = int(np.ceil(np.abs(backward[..., 1]).max() * rest * scale)) + 1
-    for band in prange(bands):
-        # Each band owns its target rows and meets the source points in the same order as any other split.
-        top, end = height * band // bands, height * (band + 1) // bands
-        _splat(arrived, forward, trust0, fraction * scale, np.float32(1), 3, top, end, reach0)
-        _splat(arrived, backward, trust1, rest * scale, np.float32(-1), 4, top, end, reach1)
-    return arrived
+    # Each band owns its target rows and meets the source points in the same order as any other split.
+    bands.run(_splat, shape, arrived, forward, trust0, time0, np.float32(1), 3, reach0)
+    bands.run(_splat, shape, arrived, backward, trust1, time1, np.float32(-1), 4, reach1)
+    around = np.asarray(cv2.blur(arrived, _AROUND, borderType=cv2.BORDER_REPLICATE), np.float32)
+    field = np.empty((height, width, 4), np.float32)
+    bands.run(_complete, shape, field, arrived, around, forward, backward, np.float32(fraction))
+    return field
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _splat(
     arrived: Array,
     flow: Array,
@@ -100,9 +91,9 @@ def _splat(
     time: np.float32,
     sign: np.float32,
     count: int,
+    reach: int,
     top: int,
     end: int,
-    reach: int,
 ) -> None:
     height, width = trust.shape
     for y in range(max(0, top - reach), min(height, end + reach)):
@@ -131,13 +122,21 @@ def _splat(
                     target[count] += share
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
-def _complete(arrived: Array, around: Array, forward: Array, backward: Array, fraction: np.float32) -> Array:
+@njit(cache=True, nogil=True, error_model="numpy")
+def _complete(
+    field: Array,
+    arrived: Array,
+    around: Array,
+    forward: Array,
+    backward: Array,
+    fraction: np.float32,
+    top: int,
+    end: int,
+) -> None:
     """Velocity and visibility everywhere: where little trust arrives, the neighbourhood speaks."""
-    height, width = arrived.shape[:2]
+    width = arrived.shape[1]
     one, rest = np.float32(1), np.float32(1) - fraction
-    field = np.empty((height, width, 4), np.float32)
-    for y in prange(height):
+    for y in range(top, end):
         for x in range(width):
             here, near = arrived[y, x], around[y, x]
             # Trust that stands alone among mistrust is chance.
@@ -157,7 +156,6 @@ def _complete(arrived: Array, around: Array, forward: Array, backward: Array, fr
             most = max(count0, count1, np.float32(1e-3))
             field[y, x, 2] = trust + (one - trust) * count0 / most
             field[y, x, 3] = trust + (one - trust) * count1 / most
-    return field
 
 
 @njit(cache=True, inline="always")
@@ -181,23 +179,35 @@ def _is_outside(x: np.float32, y: np.float32, width: int, height: int) -> bool:
     return bool(x < -half or y < -half or x > np.float32(width) - half or y > np.float32(height) - half)
 
 
-def blend_along(image0: Array, image1: Array, field: Array, fraction: float, step: int) -> Array:
+def blend_along(
+    image0: Array, image1: Array, field: Array, fraction: float, step: int, bands: RowBands
+) -> Array:
     """The picture (H, W, C) at time `fraction`: both images sampled along the velocity and mixed.
 
     image0, image1: (H, W, C). field: from `project`. Where the velocity is zero and both frames see the
     place, the result is exactly image0 + fraction * (image1 - image0).
     """
-    return _blend_along(image0, image1, field, np.float32(fraction), step)
+    result = np.empty(image0.shape, np.float32)
+    bands.run(_blend_along, image0.shape[:2], result, image0, image1, field, np.float32(fraction), step)
+    return result
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
-def _blend_along(image0: Array, image1: Array, field: Array, fraction: np.float32, step: int) -> Array:
+@njit(cache=True, nogil=True, error_model="numpy")
+def _blend_along(
+    result: Array,
+    image0: Array,
+    image1: Array,
+    field: Array,
+    fraction: np.float32,
+    step: int,
+    first: int,
+    last: int,
+) -> None:
     height, width, channels = image0.shape
     rows, columns = field.shape[:2]
     one = np.float32(1)
     rest, scale = one - fraction, one / np.float32(step)
-    result = np.empty((height, width, channels), np.float32)
-    for y in prange(height):
+    for y in range(first, last):
         row, fy = _corner(np.float32(y) * scale, rows)
         for x in range(width):
             column, fx = _corner(np.float32(x) * scale, columns)
@@ -228,4 +238,3 @@ def _blend_along(image0: Array, image1: Array, field: Array, fraction: np.float3
                 a = _mixed(image0, left0, top0, fx0, fy0, c)
                 b = _mixed(image1, left1, top1, fx1, fy1, c)
                 result[y, x, c] = a + mix * (b - a)
-    return result
