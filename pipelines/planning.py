@@ -90,7 +90,7 @@ def _estimate(sizes: Sequence[JobSize], samples: Sequence[Sample], workers: int)
         **plan,
         "estimated_events": round(sum(events)),
         "estimated_megabytes": round(stored / 1e6, 1),
-        "estimated_seconds": round(seconds / max(1, min(workers, len(sizes))), 1),
+        "estimated_seconds": float(f"{seconds / max(1, min(workers, len(sizes))):.3g}"),
     }
 
 

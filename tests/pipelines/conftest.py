@@ -31,7 +31,7 @@ def write_clip(folder: Path, *, seed: int = 0, frames: int = FRAMES) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_clip() -> Callable[..., Path]:
     """Write a clip of PNG frames into a new folder."""
     return write_clip

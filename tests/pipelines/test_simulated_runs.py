@@ -33,8 +33,8 @@ def serial(gopro: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def begun(run: Path) -> bool:
-    return any(run.rglob("*.partial.h5"))
+def unfinished(run: Path) -> set[str]:
+    return {path.name for path in run.rglob("*.partial.h5")}
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -92,8 +92,9 @@ def test_a_killed_run_resumes_to_the_same_bytes(
 ) -> None:
     run, draw = tmp_path / "run", random.Random(3)
     for _ in range(3):
+        stale = unfinished(run)
         process = command("simulate", "gopro", gopro, "-o", run, "--workers", 2, "--resume")
-        wait_for(lambda process=process: begun(run) or process.poll() is not None)
+        wait_for(lambda stale=stale: bool(unfinished(run) - stale))
         time.sleep(draw.uniform(0, 0.1))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -108,7 +109,7 @@ def test_an_interrupted_run_leaves_no_half_file_and_says_how_to_resume(
 ) -> None:
     run = tmp_path / "run"
     process = command("simulate", "gopro", gopro, "-o", run, "--workers", 2)
-    wait_for(lambda: begun(run))
+    wait_for(lambda: bool(unfinished(run)))
     # As a terminal or a scheduler does it: to the whole group.
     os.killpg(process.pid, how)
     _, said = process.communicate(timeout=20)
@@ -159,9 +160,9 @@ def test_a_worker_that_is_killed_costs_one_attempt(
 ) -> None:
     run = tmp_path / "run"
     process = command("simulate", "gopro", gopro, "-o", run, "--workers", 2)
-    wait_for(lambda: begun(run))
-    name = next(path.name for path in run.rglob("*.partial.h5"))
-    os.kill(int(name.split("~")[1]), signal.SIGKILL)
+    names: set[str] = set()
+    wait_for(lambda: bool(names.update(unfinished(run)) or names))
+    os.kill(int(names.pop().split("~")[1]), signal.SIGKILL)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert max(record.attempts for record in latest_records(run).values()) == 2
