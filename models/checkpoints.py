@@ -19,7 +19,7 @@ from evsim.models.registry import entry, from_config, from_published
 from evsim.models.state import PublishedState, State, fill_network, find_state
 from evsim.models.torch_files import read_torch_file
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import nn
 
 from evsim import configuration
@@ -109,7 +109,8 @@ def save(network: nn.Module, path: str | os.PathLike[str], *, overwrite: bool = 
     }
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     with atomic_output(final, overwrite=overwrite) as temporary:
-        save_file(state, temporary, {"evsim": json.dumps(header, sort_keys=True)})
+        # As bytes: safetensors' own file writer would leave the file readable by its owner alone.
+        temporary.write_bytes(to_bytes(state, {"evsim": json.dumps(header, sort_keys=True)}))
     return final
 
 
