@@ -43,9 +43,14 @@ def _setting(name: str, text: str) -> click.Option:
     )
 
 
+def wants_json() -> bool:
+    """True if the result is to be printed as JSON."""
+    return click.get_current_context().ensure_object(Settings).json
+
+
 def print_result(result: Mapping[str, Any], *, title: str = "") -> None:
     """Print a result on stdout: JSON with --json, else an aligned table of names and values."""
-    if click.get_current_context().ensure_object(Settings).json:
+    if wants_json():
         click.echo(json.dumps(result, default=str))
         return
     if title:

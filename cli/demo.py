@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from evsim.cli.conventions import Verb, output_option, overwrite_option, print_result
 
 

@@ -15,14 +15,14 @@ from types import FrameType
 from typing import NoReturn, TextIO
 
 import click
+
+from evsim import __version__
 from evsim.cli.conventions import Settings
 from evsim.cli.demo import demo
 from evsim.cli.pack import pack
 from evsim.cli.recordings import convert, info, view
 from evsim.cli.simulate import simulate
 from evsim.cli.stages import unprocess, upsample
-
-from evsim import __version__
 from evsim.errors import EvsimError
 
 BUG, WRONG_USE, INTERRUPTED, TERMINATED = 1, 2, 130, 143

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from evsim.cli.conventions import Verb, input_argument, output_option, overwrite_option, print_result
 from evsim.cli.runs import pack_gopro
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from evsim.cli.conventions import (
     Size,
     Verb,
@@ -14,6 +15,7 @@ from evsim.cli.conventions import (
     output_option,
     overwrite_option,
     print_result,
+    wants_json,
 )
 
 reading_options = apply_options(
@@ -73,12 +75,19 @@ def convert(
 @click.command(cls=Verb)
 @input_argument
 @reading_options
-def info(source: Path, size: tuple[int, int] | None, unit: str | None, source_format: str | None) -> None:
+@click.option(
+    "--attributes", is_flag=True, help="Also print what the file says of itself, such as its configuration."
+)
+def info(
+    source: Path, size: tuple[int, int] | None, unit: str | None, source_format: str | None, attributes: bool
+) -> None:
     """What an event file, a video or a folder of frames holds.
 
     Example: evsim info events.h5
     """
-    print_result(_describe(source, size, unit, source_format), title=str(source))
+    described = _describe(source, size, unit, source_format)
+    hidden = () if attributes or wants_json() else ("attributes",)
+    print_result({name: value for name, value in described.items() if name not in hidden}, title=str(source))
 
 
 def _describe(
@@ -117,9 +126,8 @@ def view(source: Path, output: Path, **options: Any) -> None:
 
     Example: evsim view events.h5 -o events.png
     """
-    from evsim.pipelines.view import view_recording
-
     from evsim.formats import open_events
+    from evsim.pipelines.view import view_recording
 
     with open_events(
         source, size=options["size"], unit=options["unit"], format=options["source_format"]

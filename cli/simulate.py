@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+
 from evsim.cli.conventions import (
     Progress,
     Size,
@@ -25,9 +26,8 @@ from evsim.cli.conventions import (
 from evsim.cli.runs import VerbGroup, folders, gopro, reds, repeat, run_options
 
 if TYPE_CHECKING:
-    from evsim.pipelines.simulate import ClipJob
-
     from evsim.media import FrameSource
+    from evsim.pipelines.simulate import ClipJob
 
 OUTPUT_HELP = (
     "Event file; the suffix selects the format: .h5, .npz, .npy, .txt, none for an RLED memmap folder."
@@ -174,9 +174,8 @@ def factor_tree(text: str) -> dict[str, Any]:
 
 
 def _run(source: FrameSource, output: Path, job: ClipJob, options: dict[str, Any]) -> None:
-    from evsim.pipelines.simulate import plan_clip, simulate_clip
-
     from evsim.files import require_absent
+    from evsim.pipelines.simulate import plan_clip, simulate_clip
 
     require_absent(output, overwrite=options["overwrite"])
     if options["dry_run"]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from evsim.cli.conventions import (
     Progress,
     Verb,
@@ -38,9 +39,8 @@ def upsample(source: Path, output: Path, factor: str, no_cut_detection: bool, **
 
     Example: evsim upsample clip.mp4 -o clip_x8 --factor 8
     """
-    from evsim.pipelines.stages import upsample_to_file
-
     from evsim.media import open_source
+    from evsim.pipelines.stages import upsample_to_file
 
     if factor != "auto" and (not factor.isdecimal() or int(factor) < 1):
         raise click.BadParameter(
@@ -77,10 +77,9 @@ def unprocess(source: Path, output: Path, **options: Any) -> None:
 
     Example: evsim unprocess clip.mp4 -o raw --low-light-factor 4
     """
+    from evsim.media import open_source
     from evsim.pipelines.simulate import compose
     from evsim.pipelines.stages import unprocess_to_file
-
-    from evsim.media import open_source
 
     isp: dict[str, Any] = {}
     if options["bit_depth"] is not None:

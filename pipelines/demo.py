@@ -16,9 +16,6 @@ from typing import Any
 import cv2
 import matplotlib
 import numpy as np
-from evsim.pipelines.pack import pack_rled
-from evsim.pipelines.report import Clip, Command, ReportContent, Stage, write_report
-from evsim.pipelines.simulate import ClipJob, ClipResult, compose, simulate_clip
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -30,6 +27,9 @@ from evsim.events import SIGNAL, Events
 from evsim.files import atomic_output
 from evsim.formats import open_events
 from evsim.media import CameraMotion, Selection, StillImageSource, luma, open_source, open_writer
+from evsim.pipelines.pack import pack_rled
+from evsim.pipelines.report import Clip, Command, ReportContent, Stage, write_report
+from evsim.pipelines.simulate import ClipJob, ClipResult, compose, simulate_clip
 from evsim.represent import integrate, to_display, voxel_grid
 from evsim.view.plots import OFF_COLOUR, ON_COLOUR
 

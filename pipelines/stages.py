@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from evsim.pipelines.simulate import ClipJob, Report, expected_frames
 from numpy.typing import NDArray
 
 from evsim import configuration
@@ -15,6 +14,7 @@ from evsim.errors import InputError
 from evsim.files import require_absent
 from evsim.isp import IspParameters, draw_parameters, frame_noise_key, unprocess
 from evsim.media import Frame, FrameSource, open_writer
+from evsim.pipelines.simulate import ClipJob, Report, expected_frames
 from evsim.upsample import UpsampleConfig, upsample
 
 
