@@ -91,4 +91,4 @@ def _small(image: NDArray[np.float64]) -> NDArray[np.float64]:
     height, width = image.shape
     scale = _LIGHTNESS_SIDE / min(height, width)
     size = (round(width * scale), round(height * scale))
-    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR).reshape(-1)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.float64).reshape(-1)

@@ -87,9 +87,8 @@ def load_scene_model(path: str | os.PathLike[str]) -> SceneModel:
 
 def save_scene_model(model: SceneModel, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write `model` as `load_scene_model` reads it; InputError if the file exists without `overwrite`."""
-    arrays = {_MEAN_KEY: model.mean[None], _COVARIANCE_KEY: model.covariance}
     with atomic_output(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, **arrays)
+        np.savez(stream, mu_pris_param=model.mean[None], cov_pris_param=model.covariance)
 
 
 def _features_and_sharpness(level: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

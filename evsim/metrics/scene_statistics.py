@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from evsim.errors import InputError
 from evsim.metrics.images import checked_image, codes, luma, unit
 
-_SHAPES = 0.2 + 0.001 * np.arange(9801)
+_SHAPES: NDArray[np.float64] = np.arange(200, 10001) / 1000
 _WINDOW_SIDE = 7
 _WINDOW_SIGMA = 7 / 6
 _EPSILON = float(np.finfo(np.float32).eps)
@@ -98,8 +98,11 @@ def _shape_at(ratio: float) -> float:
 
 @functools.cache
 def _moment_table() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    log_gamma = np.vectorize(math.lgamma)
-    return _SHAPES, np.exp(2 * log_gamma(2 / _SHAPES) - log_gamma(1 / _SHAPES) - log_gamma(3 / _SHAPES))
+    ratios = [
+        math.exp(2 * math.lgamma(2 / shape) - math.lgamma(1 / shape) - math.lgamma(3 / shape))
+        for shape in _SHAPES.tolist()
+    ]
+    return _SHAPES, np.array(ratios)
 
 
 def _halving(size: int) -> NDArray[np.float64]:

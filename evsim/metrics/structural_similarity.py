@@ -116,8 +116,10 @@ def _taps(convention: SsimConvention) -> NDArray[np.float64]:
 def _windowed(image: NDArray[np.float64], taps: NDArray[np.float64]) -> NDArray[np.float64]:
     """Weighted means over the windows inside the image."""
     before = taps.size // 2
-    filtered = cv2.sepFilter2D(image, cv2.CV_64F, taps, taps, borderType=cv2.BORDER_REPLICATE)
-    filtered = filtered.reshape(image.shape)
+    # OpenCV drops a single channel.
+    filtered = np.asarray(
+        cv2.sepFilter2D(image, cv2.CV_64F, taps, taps, borderType=cv2.BORDER_REPLICATE), np.float64
+    ).reshape(image.shape)
     after = taps.size - 1 - before
     return filtered[before : image.shape[0] - after, before : image.shape[1] - after]
 

@@ -16,6 +16,8 @@ _STABILISER = 1e-6
 class L2Pool(nn.Module):
     """Halves an image: the root of the weighted mean square, weights (1/4, 1/2, 1/4) in both directions."""
 
+    filter: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         taps = torch.tensor([0.25, 0.5, 0.25])
@@ -34,10 +36,13 @@ class Dists(nn.Module):
     The weights are untrained until a checkpoint is loaded (`load_dists`).
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.trunk = vgg16_features(L2Pool)
-        self.channels = (3, *self.trunk.channels)
+        self.channels = [3, *self.trunk.channels]
         width = sum(self.channels)
         self.alpha = nn.Parameter(torch.full((1, width, 1, 1), 0.5 / width))
         self.beta = nn.Parameter(torch.full((1, width, 1, 1), 0.5 / width))

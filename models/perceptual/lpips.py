@@ -19,6 +19,9 @@ class Lpips(nn.Module):
     The weights are untrained until a checkpoint is loaded (`load_lpips`).
     """
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, trunk: Trunk = "alex") -> None:
         super().__init__()
         self.trunk = feature_stack(trunk)
@@ -46,7 +49,8 @@ class Lpips(nn.Module):
         return [head((_normalised(a) - _normalised(b)) ** 2) for head, a, b in zip(self.heads, first, second)]
 
     def _features(self, images: Tensor) -> list[Tensor]:
-        return self.trunk((colour(images) * 2 - 1 - self.shift) / self.scale)
+        features: list[Tensor] = self.trunk((colour(images) * 2 - 1 - self.shift) / self.scale)
+        return features
 
 
 def require_pair(prediction: Tensor, reference: Tensor) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from evsim.models.perceptual.checkpoint import load_dists, load_lpips
+from evsim.models.perceptual.dists import Dists
 from evsim.models.perceptual.features import Trunk
 from evsim.models.perceptual.flolpips import flolpips
 from evsim.models.perceptual.lpips import Lpips
@@ -59,8 +60,11 @@ def with_network(name: str, network: nn.Module) -> Metric:
     """
     if name != "dists" and name not in _TRUNKS:
         raise InputError(f"metric {name} is not computed by a perceptual network")
+    wanted = Dists if name == "dists" else Lpips
+    if not isinstance(network, wanted):
+        raise InputError(f"metric {name} is computed by {wanted.__name__}, not by {type(network).__name__}")
     function: Callable[..., float] = partial(_distance, network=network, clamp=name != "lpips:ner")
-    if name == "flolpips:alex":
+    if name == "flolpips:alex" and isinstance(network, Lpips):
         function = partial(_flow_distance, network=network)
     return dataclasses.replace(METRICS[name], function=function)
 

@@ -251,3 +251,12 @@ def test_every_metric_says_what_it_is() -> None:
         assert metric.definition
         assert "\n" not in metric.definition
         assert (metric.function is None) == bool(metric.weights)
+
+
+def test_documentation_has_a_line_for_every_metric() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    for name, metric in METRICS.items():
+        line = next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
+        assert line.endswith("higher |" if metric.higher_is_better else "lower |")
+    for file in {file.name for metric in METRICS.values() for file in metric.weights}:
+        assert f"`{file}`" in text

@@ -190,6 +190,8 @@ def test_metrics_refuse_unusable_arrays(networks: dict[str, torch.nn.Module]) ->
         metric(image * np.nan, image, flow, flow)
     with pytest.raises(InputError, match="not computed by a perceptual network"):
         with_network("ssim:gem", networks["alex"])
+    with pytest.raises(InputError, match="computed by Dists, not by Lpips"):
+        with_network("dists", networks["alex"])
 
 
 @pytest.mark.parametrize("name", ["lpips:vgg", "dists", "flolpips:alex", "niqe"])
