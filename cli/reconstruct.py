@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from evsim.cli.conventions import (
     Progress,
     Verb,
@@ -46,14 +47,13 @@ def reconstruct(source: Path, output: Path, **options: Any) -> None:
     Example: evsim reconstruct events.h5 -o video.mp4 --weights firenet_plus.pth
     """
     fields = _window_fields(options)
+    from evsim import configuration
+    from evsim.formats import open_events
     from evsim.models.checkpoints import load
     from evsim.models.device import choose_device
     from evsim.models.reconstruction import make_reconstructor
     from evsim.models.weights import find_weights
     from evsim.pipelines.reconstruct import ReconstructionConfig, plan, reconstruct_to_file
-
-    from evsim import configuration
-    from evsim.formats import open_events
 
     config = configuration.build(ReconstructionConfig, fields, "reconstruct")
     weights = find_weights(options["weights"], options["network"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from evsim.cli.conventions import Settings, Verb, input_argument, overwrite_option, print_result
 
 network_option = click.option("--network", default=None, metavar="NAME", help="Network the file belongs to.")

@@ -15,9 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from evsim.models.registry import entry, from_config, from_published
-from evsim.models.state import PublishedState, State, fill_network, find_state
-from evsim.models.torch_files import read_torch_file
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import nn
@@ -25,6 +22,9 @@ from torch import nn
 from evsim import configuration
 from evsim.errors import CheckpointError, FormatError, InputError
 from evsim.files import atomic_output
+from evsim.models.registry import entry, from_config, from_published
+from evsim.models.state import PublishedState, State, fill_network, find_state
+from evsim.models.torch_files import read_torch_file
 
 VERSION = 1
 

@@ -11,12 +11,12 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from evsim.models.registry import entry
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evsim.errors import InputError
 from evsim.events import Events
+from evsim.models.registry import entry
 from evsim.represent import voxel_grid
 
 Normalization = Literal["none", "standard", "robust", "exprobust"]

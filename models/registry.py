@@ -15,9 +15,10 @@ from evsim import configuration
 from evsim.registry import Registry
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from evsim.models.reconstruction import Reconstructor
     from evsim.models.state import PublishedState, State
-    from torch import nn
 
 NETWORKS: Registry[str] = Registry("network")
 """Name -> module that holds its ENTRY."""

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from evsim.models.unpickling import Inert
 from torch import Tensor, nn
 
 from evsim.errors import CheckpointError
+from evsim.models.unpickling import Inert
 
 State = dict[str, Tensor]
 
@@ -81,11 +81,13 @@ def _describe(content: Any) -> str:
 
 
 def strip_prefixes(state: Mapping[str, Tensor], prefixes: Iterable[str]) -> State:
-    """The state without each prefix that every key carries."""
-    found = dict(state)
-    for prefix in prefixes:
-        while found and all(key.startswith(prefix) for key in found):
-            found = {key.removeprefix(prefix): value for key, value in found.items()}
+    """The state without those prefixes that every key carries, in whatever order and number they stand."""
+    found, known = dict(state), tuple(prefixes)
+    while found:
+        common = next((prefix for prefix in known if all(key.startswith(prefix) for key in found)), None)
+        if common is None:
+            break
+        found = {key.removeprefix(common): value for key, value in found.items()}
     return found
 
 
@@ -136,7 +138,7 @@ def find_problems(network: nn.Module, published: PublishedState) -> list[str]:
     """Sentences about keys that are missing, left over, of another shape or kind, or not finite."""
     wanted, given, shown = network.state_dict(), published.state, published.published_key
     missing = [shown(key) for key in wanted if key not in given]
-    extra = [key for key in given if key not in wanted]
+    extra = [shown(key) for key in given if key not in wanted]
     shared = [key for key in wanted if key in given]
     shapes = [
         f"{shown(key)} {list(given[key].shape)} expected {list(wanted[key].shape)}"

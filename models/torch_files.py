@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from evsim.models.unpickling import unpickle
 
 from evsim.errors import FormatError
+from evsim.models.unpickling import unpickle
 
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C

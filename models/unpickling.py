@@ -132,7 +132,7 @@ def build_tensor(storage: torch.Tensor, offset: int, size: Any, stride: Any, *ig
     last = offset + sum((n - 1) * step for n, step in zip(size, stride)) if 0 not in size else -1
     if len(size) != len(stride) or last >= storage.numel():
         raise pickle.UnpicklingError(f"a tensor of size {size} reaches outside its storage")
-    return storage.as_strided(size, stride, offset)
+    return storage.as_strided(size, stride, storage.storage_offset() + offset)
 
 
 def build_parameter(tensor: Any, *ignored: Any) -> Any:

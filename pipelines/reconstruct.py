@@ -13,13 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from evsim.models.data.windows import (
-    Window,
-    windows_between_images,
-    windows_by_count,
-    windows_by_duration,
-)
-from evsim.models.reconstruction import Normalization, Reconstructor, normalize_image
 from numpy.typing import NDArray
 
 from evsim.configuration import require_range
@@ -27,6 +20,13 @@ from evsim.errors import InputError
 from evsim.files import require_absent
 from evsim.formats import Recording
 from evsim.media import open_writer
+from evsim.models.data.windows import (
+    Window,
+    windows_between_images,
+    windows_by_count,
+    windows_by_duration,
+)
+from evsim.models.reconstruction import Normalization, Reconstructor, normalize_image
 
 Report = Callable[[int, int | None, str], None]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from evsim.models.firenet.network import FireNet
-from evsim.models.reconstruction import VoxelReconstructor
 from torch import nn
 
 from evsim.errors import InputError
+from evsim.models.firenet.network import FireNet
+from evsim.models.reconstruction import VoxelReconstructor
 
 
 def make_reconstructor(network: nn.Module) -> VoxelReconstructor:

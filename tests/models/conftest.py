@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from evsim import models
 from evsim.models.firenet.checkpoint import PLUS
 from evsim.models.state import rename_prefixes
