@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import llvmlite.binding
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
+
+LANES = 16
+"""Pixels that `compress` handles at once; arrays it writes to need this many spare elements."""
 
 LN2 = np.float32(0.6931471805599453)
 MANTISSA = np.int32(0x007FFFFF)
@@ -58,7 +63,81 @@ def bit_count(typing_context: Any, value: Any) -> Any:
     return types.uint32(types.uint32), generate
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+def _compress_name() -> str | None:
+    """The compiler's name of the operation that packs chosen lanes, where it is fast: with AVX-512."""
+    features = llvmlite.binding.get_host_cpu_features()
+    known = llvmlite.binding.llvm_version_info[0] in range(19, 23)
+    return "llvm.experimental.vector.compress.v16i32" if known and features.get("avx512f") else None
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def can_compress(typing_context: Any) -> Any:
+    """Whether `compress` may be called on this machine; a constant, so that the other branch vanishes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.get_constant(types.boolean, _compress_name() is not None)
+
+    return types.boolean(), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def compress(
+    typing_context: Any, count: Any, level: Any, source: Any, start: Any, out: Any, used: Any
+) -> Any:
+    """Append source[x] to `out` after `used` for those of 16 columns x from `start` with count[x] > level.
+
+    count: int32 array, level: int32. source, out: uint32 arrays. Returns how many were appended; the rest of
+    16 elements of `out` is overwritten.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        count, level, source, start, out, used = arguments
+        name = _compress_name()
+        if name is None:
+            return context.get_constant(types.int64, 0)
+        integers, mask_type = ir.VectorType(ir.IntType(32), LANES), ir.VectorType(ir.IntType(1), LANES)
+
+        def place(position: int, array: Any, index: Any) -> Any:
+            data = context.make_array(signature.args[position])(context, builder, array).data
+            element = builder.gep(data, [index])
+            return builder.bitcast(element, integers.as_pointer())
+
+        counts = builder.load(place(0, count, start), align=4)
+        levels = ir.Constant(integers, ir.Undefined)
+        levels = builder.insert_element(levels, level, ir.Constant(ir.IntType(32), 0))
+        zeros = ir.Constant(integers, [0] * LANES)
+        levels = builder.shuffle_vector(levels, levels, zeros)
+        mask = builder.icmp_signed(">", counts, levels)
+        chosen = builder.load(place(2, source, start), align=4)
+        kind = ir.FunctionType(integers, [integers, mask_type, integers])
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        packed = builder.call(function, [chosen, mask, ir.Constant(integers, ir.Undefined)])
+        builder.store(packed, place(4, out, used), align=4)
+        bits = builder.bitcast(mask, ir.IntType(LANES))
+        return builder.zext(builder.ctpop(bits), ir.IntType(64))
+
+    return types.int64(count, level, source, start, out, used), generate
+
+
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+def append_above(count: Any, level: Any, source: Any, out: Any, used: Any) -> Any:
+    """Append source[x] to `out` after `used` for every x with count[x] > level; returns the new `used`.
+
+    `out` needs LANES elements more than are used in the end.
+    """
+    place = np.uint64(used)
+    first = 0
+    if can_compress():
+        first = count.size // LANES * LANES
+        for start in range(0, first, LANES):
+            place += np.uint64(compress(count, np.int32(level), source, np.int64(start), out, np.int64(place)))
+    for x in range(np.uint64(first), np.uint64(count.size)):
+        out[place] = source[x]
+        place += np.uint64(count[x] > level)
+    return np.int64(place)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def natural_log(value: Any) -> Any:
     """Natural logarithm of a positive normal float32, to 2 ulp, in operations that vectorise.
 
@@ -75,7 +154,7 @@ def natural_log(value: Any) -> Any:
     return np.float32(exponent) * LN2 + np.float32(2) * (s + s * tail)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def one_minus_exp(value: Any) -> Any:
     """1 - exp(-value) of a float32 within 0..1, to 1 ulp of 1."""
     total = np.float32(1)

@@ -13,7 +13,7 @@ Word = np.uint32
 # Every intermediate is cast back to 32 bits: numba widens uint32 arithmetic to 64 bits otherwise.
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, forceinline=True)
 def philox4x32(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Word, Word, Word, Word]:
     """The four words of one counter (c0..c3) under the key (k0, k1), all uint32."""
     for _ in range(10):
@@ -28,7 +28,7 @@ def philox4x32(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Wo
     return c0, c1, c2, c3
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, forceinline=True)
 def fill_blocks(
     k0: Word,
     k1: Word,
@@ -50,7 +50,7 @@ def fill_blocks(
         words3[i] = d
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, forceinline=True)
 def fill_row(k0: Word, k1: Word, row: Word, frame: Word, purpose: Word, words: NDArray[np.uint32]) -> None:
     """One word per column of a row; `words` has a multiple of four entries, at least the width."""
     quarter = words.size // 4

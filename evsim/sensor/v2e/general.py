@@ -5,23 +5,28 @@ Plain loops on one thread. Events come out unordered; the caller sorts them.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from evsim.sensor.v2e.linear import event_low, give_back, slot_of
+from evsim.sensor.v2e.linear import give_back, later_key, slot_of
 from evsim.sensor.v2e.records import Fields, Light, Pass, Planes, Scratch
 from evsim.sensor.v2e.rows import advance_row, log_row
 from evsim.sensor.v2e.shots import BATCH, draw_shots, shot_candidates
+
+
+NEVER = -(2**30)
+"""`Planes.last_event` of a pixel that has not fired."""
+ALL_BUT_LABEL = np.uint32(0xFFFFFFFC)
 
 
 class Crossings(NamedTuple):
     """What `rows.advance_row` says of every pixel, (H, W)."""
 
     count: NDArray[np.int32]
-    low: NDArray[np.uint32]
+    key: NDArray[np.uint32]
     first: NDArray[np.floating]
     spacing: NDArray[np.floating]
 
@@ -43,7 +48,7 @@ def advance_plane(
         advance_row(0, y, light, planes, fields, now, scratch)
         count = scratch.count[0]
         crossings.count[y, :] = count
-        crossings.low[y, :] = scratch.low[0]
+        crossings.key[y, :] = scratch.key[0]
         crossings.first[y, :] = scratch.first[0]
         crossings.spacing[y, :] = scratch.spacing[0]
         for x in range(count.size):
@@ -51,6 +56,13 @@ def advance_plane(
             busiest = max(busiest, np.int64(count[x]))
         candidates += shot_candidates(y, planes, fields, now)
     return total, busiest, candidates
+
+
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+def _full_key(y: int, key: Any, accepted: int) -> Any:
+    """Key with row of the next event of a pixel that has `accepted` in this interval."""
+    low = key if accepted == 0 else later_key(key, ALL_BUT_LABEL)
+    return (np.uint64(y) << np.uint64(32)) | np.uint64(low)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -61,24 +73,27 @@ def list_linear(crossings: Crossings, planes: Planes, now: Pass, origin: int, fo
     for y in range(height):
         leak_sum = planes.leak_sum[min(y, planes.leak_sum.shape[0] - 1)]
         for x in range(width):
-            low = crossings.low[y, x]
+            key = crossings.key[y, x]
             accepted = 0
+            last = np.int64(planes.last_event[y, x]) if now.dead_time >= 0 else np.int64(0)
             for q in range(crossings.count[y, x]):
                 slot = slot_of(
                     crossings.first[y, x] + crossings.first.dtype.type(q) * crossings.spacing[y, x], now.slots
                 )
-                if now.dead_time > 0.0:
-                    if now.start + slot - planes.last_event[y, x] <= now.dead_time:
+                if now.dead_time >= 0:
+                    if now.start + slot - last <= now.dead_time:
                         continue
-                    planes.last_event[y, x] = now.start + slot
+                    last = now.start + slot
                 found.t[used] = origin + slot
-                found.key[used] = (np.uint64(y) << np.uint64(32)) | np.uint64(event_low(low, accepted))
+                found.key[used] = _full_key(y, key, accepted)
                 used += 1
                 accepted += 1
             if accepted:
                 leak_sum[x] = 0
+                if now.dead_time >= 0:
+                    planes.last_event[y, x] = max(last, NEVER)
             if accepted < crossings.count[y, x]:
-                give_back(y, x, crossings.count[y, x] - accepted, low, planes)
+                give_back(y, x, crossings.count[y, x] - accepted, key, planes)
     return used
 
 
@@ -93,14 +108,14 @@ def list_grid(
 ) -> int:
     """Events at v2e's slots: the q-th of every pixel at times[q], at most one per slot. Returns how many.
 
-    seconds: the same slots as v2e compares them with the dead time (seconds; 0 for no dead time).
+    seconds: the same slots as they are compared with the dead time (seconds; 0 for no dead time).
     """
     height, width = crossings.count.shape
     used = 0
     for y in range(height):
         leak_sum = planes.leak_sum[min(y, planes.leak_sum.shape[0] - 1)]
         for x in range(width):
-            count, low = crossings.count[y, x], crossings.low[y, x]
+            count, key = crossings.count[y, x], crossings.key[y, x]
             accepted = 0
             for q in range(count):
                 if dead_time > 0.0:
@@ -108,12 +123,12 @@ def list_grid(
                         continue
                     planes.last_event[y, x] = seconds[q]
                 found.t[used] = times[q]
-                found.key[used] = (np.uint64(y) << np.uint64(32)) | np.uint64(event_low(low, accepted))
+                found.key[used] = _full_key(y, key, accepted)
                 used += 1
                 accepted += 1
             if accepted:
                 leak_sum[x] = 0
-                give_back(y, x, -accepted, low, planes)
+                give_back(y, x, -accepted, key, planes)
     return used
 
 

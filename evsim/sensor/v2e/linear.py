@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from evsim.sensor.sorting import Bins, Columns, place_slots, scatter, tally, unpack
 from evsim.sensor.v2e.records import Fields, Light, Pass, Planes, Scratch
-from evsim.sensor.v2e.rows import LATER_LEAK, advance_row
+from evsim.sensor.v2e.rows import ALL_LEAK, LABEL, ON, advance_row
 from evsim.sensor.v2e.shots import BATCH, draw_shots, shot_candidates
+from evsim.sensor.vector import LANES, append_above, select
 
-LOW = np.uint32(0xFFFF)
-LATER = np.uint32(0xFFFC)
+PIXEL = np.uint32(0xFFFC)
+"""Bits of column and polarity in a key."""
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -68,7 +69,7 @@ def run_block(
         stopped = False
         candidates = shot_candidates(y, planes, fields, now)
         wanted = _sum(scratch.count[block]) + candidates
-        if used + wanted > capacity:
+        if used + wanted + LANES > capacity:
             bins.wanted[block] = wanted
             break
         used = _list_row(block, y, candidates, light, planes, fields, now, scratch, bins.keys[block], used)
@@ -79,7 +80,7 @@ def run_block(
         tally(block, now.slots, bins)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _sum(count: NDArray[np.int32]) -> int:
     total = np.int64(0)
     for x in range(count.size):
@@ -87,7 +88,7 @@ def _sum(count: NDArray[np.int32]) -> int:
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _list_row(
     block: int,
     y: int,
@@ -101,130 +102,130 @@ def _list_row(
     used: int,
 ) -> int:
     """Append the keys of the row's events; returns how many keys there are then."""
-    columns = scratch.columns[block]
-    fired = _fired(scratch.count[block], columns)
-    if now.dead_time > 0.0:
-        fired, used = _refuse(block, y, fired, planes, now, scratch, keys, used)
+    if now.dead_time >= 0:
+        refused = _apply_dead_time(block, y, planes, now, scratch)
+        if refused:
+            used = _list_refused(block, y, planes, now, scratch, keys, used)
     elif now.leaks:
-        leak_sum = planes.leak_sum[y]
-        for i in range(fired):
-            leak_sum[columns[i]] = 0
+        _forget_leak(scratch.count[block], planes.leak_sum[y])
     for candidate in range(0, candidates, BATCH):
         made = draw_shots(block, y, candidate, candidates, light, planes, fields, now, scratch)
         low, slot = scratch.shot_low[block], scratch.shot_slot[block]
         for i in range(made):
             keys[used + i] = np.uint32(slot[i] << 16) | low[i]
         used += made
-    return _expand(block, fired, now, scratch, keys, used)
+    return _expand(block, now, scratch, keys, used)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _fired(count: NDArray[np.int32], columns: NDArray[np.uint32]) -> int:
-    """List the columns with events; returns how many there are."""
-    found = np.uint64(0)
-    for x in range(count.size):
-        columns[found] = np.uint32(x)
-        found += np.uint64(count[x] > 0)
-    return np.int64(found)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def slot_of(position: Any, slots: int) -> int:
     """The slot of a crossing, clamped to the interval."""
     return np.int64(min(max(np.float64(position), 0.0), np.float64(slots - 1)))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _expand(block: int, fired: int, now: Pass, scratch: Scratch, keys: NDArray[np.uint32], used: int) -> int:
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+def _expand(block: int, now: Pass, scratch: Scratch, keys: NDArray[np.uint32], used: int) -> int:
     """Append first events of all columns that fired, then second events of those with two, and so on."""
-    columns, deeper = scratch.columns[block][:fired], scratch.deeper[block]
+    count, key, deeper = scratch.count[block], scratch.key[block], scratch.deeper[block]
     first, spacing = scratch.first[block], scratch.spacing[block]
-    low, count = scratch.low[block], scratch.count[block]
     zero, last = first.dtype.type(0), first.dtype.type(now.slots - 1)
-    out = keys[used : used + fired]
-    for i in range(out.size):
-        x = columns[i]
-        position = min(max(first[x], zero), last)
-        out[i] = np.uint32(np.uint32(np.int32(position)) << np.uint32(16)) | np.uint32(low[x] & LOW)
-    used += fired
+    used = append_above(count, np.int32(0), key, keys, used)
+    more = append_above(count, np.int32(1), scratch.column[block], deeper, 0)
     level = np.int32(1)
-    while fired > 0:
-        more = np.uint64(0)
-        for i in range(columns.size):
-            x = columns[i]
-            deeper[more] = x
-            more += np.uint64(count[x] > level)
-        fired = np.int64(more)
-        columns = deeper[:fired]
-        out = keys[used : used + fired]
+    while more > 0:
+        out, columns = keys[used : used + more], deeper[:more]
         height = first.dtype.type(level)
         for i in range(out.size):
             x = columns[i]
             position = min(max(first[x] + height * spacing[x], zero), last)
-            label = np.uint32((low[x] & LATER_LEAK) >> np.uint32(30))
-            out[i] = (
-                np.uint32(np.uint32(np.int32(position)) << np.uint32(16)) | np.uint32(low[x] & LATER) | label
-            )
-        used += fired
+            out[i] = np.uint32(np.uint32(np.int32(position)) << np.uint32(16)) | later_key(key[x], PIXEL)
+        used += more
         level += np.int32(1)
+        still = np.uint64(0)
+        for i in range(columns.size):
+            x = columns[i]
+            deeper[still] = x
+            still += np.uint64(count[x] > level)
+        more = np.int64(still)
     return used
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _refuse(
-    block: int,
-    y: int,
-    fired: int,
-    planes: Planes,
-    now: Pass,
-    scratch: Scratch,
-    keys: NDArray[np.uint32],
-    used: int,
-) -> tuple[int, int]:
-    """Apply the dead time. Columns it leaves alone stay listed; the others get their keys here, one by one."""
-    columns = scratch.columns[block]
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+def later_key(key: Any, pixel: Any) -> Any:
+    """Key of a pixel's later event, without the slot, from that of its first; `pixel` masks what stays."""
+    leak = np.uint32(key & LABEL) == ALL_LEAK
+    return np.uint32(np.uint32(key & pixel) | select(leak, ALL_LEAK, np.uint32(0)))
+
+
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+def _forget_leak(count: NDArray[np.int32], leak_sum: NDArray[np.float32]) -> None:
+    for x in range(count.size):
+        leak_sum[x] = select(count[x] > np.int32(0), np.float32(0), leak_sum[x])
+
+
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+def _apply_dead_time(block: int, y: int, planes: Planes, now: Pass, scratch: Scratch) -> int:
+    """Record the last event of pixels that no dead time concerns; negate the count of the others.
+
+    Returns how many there are of these.
+    """
+    count, key = scratch.count[block], scratch.key[block]
     first, spacing = scratch.first[block], scratch.spacing[block]
-    low, count = scratch.low[block], scratch.count[block]
     last_event, leak_sum = planes.last_event[y], planes.leak_sum[min(y, planes.leak_sum.shape[0] - 1)]
-    kept = 0
-    for i in range(fired):
-        x = columns[i]
+    real = first.dtype.type
+    zero, last_slot = real(0), real(now.slots - 1)
+    # Rounding to slots and clamping to the interval take less than two slots from a spacing.
+    apart = real(now.dead_time + 2)
+    start, dead_time = np.int32(now.start), np.int32(now.dead_time)
+    refused = np.int32(0)
+    for x in range(count.size):
         n = count[x]
-        begin = slot_of(first[x], now.slots)
-        # Rounding to slots and clamping to the interval take less than two slots from a spacing.
-        clear = n == 1 or (spacing[x] >= now.dead_time + 2 and first[x] >= 0)
-        if clear and now.start + begin - last_event[x] > now.dead_time:
-            last_event[x] = now.start + slot_of(first[x] + (n - 1) * spacing[x], now.slots)
-            leak_sum[x] = 0
-            columns[kept] = x
-            kept += 1
-            continue
-        accepted = 0
-        for q in range(n):
-            slot = slot_of(first[x] + q * spacing[x], now.slots)
-            if now.start + slot - last_event[x] > now.dead_time:
-                last_event[x] = now.start + slot
-                keys[used + accepted] = np.uint32(slot << 16) | event_low(low[x], accepted)
-                accepted += 1
-        used += accepted
-        if accepted:
-            leak_sum[x] = 0
-        give_back(y, x, n - accepted, low[x], planes)
-    return kept, used
+        begin = np.int32(start + np.int32(key[x] >> np.uint32(16)))
+        position = first[x] + real(n - np.int32(1)) * spacing[x]
+        position = select(position > zero, position, zero)
+        position = select(position < last_slot, position, last_slot)
+        end = np.int32(start + np.int32(position))
+        silent = np.int32(begin - last_event[x]) > dead_time
+        clear = silent & ((n == np.int32(1)) | ((spacing[x] >= apart) & (first[x] >= zero)))
+        fired = n > np.int32(0)
+        last_event[x] = select(fired & clear, end, last_event[x])
+        leak_sum[x] = select(fired & clear, np.float32(0), leak_sum[x])
+        count[x] = select(clear, n, np.int32(-n))
+        refused += select(fired & (not clear), np.int32(1), np.int32(0))
+    return refused
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def event_low(low: Any, accepted: int) -> Any:
-    """x << 3 | p << 2 | label of the next event of a pixel that has `accepted` in this interval."""
-    if accepted == 0:
-        return np.uint32(low & ~LATER_LEAK)
-    return np.uint32(np.uint32(low & ~(LATER_LEAK | np.uint32(3))) | np.uint32((low & LATER_LEAK) >> np.uint32(30)))
+def _list_refused(
+    block: int, y: int, planes: Planes, now: Pass, scratch: Scratch, keys: NDArray[np.uint32], used: int
+) -> int:
+    """Append, one by one, the events of the pixels with negated count that the dead time lets through."""
+    first, spacing = scratch.first[block], scratch.spacing[block]
+    key, count = scratch.key[block], scratch.count[block]
+    leak_sum = planes.leak_sum[min(y, planes.leak_sum.shape[0] - 1)]
+    for x in range(count.size):
+        if count[x] < 0:
+            accepted = 0
+            last = np.int64(planes.last_event[y, x])
+            for q in range(-count[x]):
+                slot = slot_of(first[x] + first.dtype.type(q) * spacing[x], now.slots)
+                if now.start + slot - last > now.dead_time:
+                    last = now.start + slot
+                    pixel = np.uint32(key[x] & np.uint32(0xFFFF)) if accepted == 0 else later_key(key[x], PIXEL)
+                    keys[used + accepted] = np.uint32(slot << 16) | pixel
+                    accepted += 1
+            used += accepted
+            planes.last_event[y, x] = last
+            if accepted:
+                leak_sum[x] = 0
+            give_back(y, x, -count[x] - accepted, key[x], planes)
+    return used
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def give_back(y: int, x: int, refused: int, low: Any, planes: Planes) -> None:
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+def give_back(y: int, x: int, refused: int, key: Any, planes: Planes) -> None:
     """Take events that the dead time refused out of the base again: they are tried in the next interval."""
-    if low & np.uint32(4):
+    if key & ON:
         theta = planes.theta_on[min(y, planes.theta_on.shape[0] - 1), x]
         planes.base[y, x] -= np.float32(refused) * np.float32(theta)
     else:

@@ -7,12 +7,14 @@ two ways over the image.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evsim.errors import InputError
+from evsim.events import LEAK
 from evsim.sensor import sorting
 from evsim.sensor.config import SensorConfig
 from evsim.sensor.fields import FrameFields, RandomFields, check_field
@@ -21,9 +23,9 @@ from evsim.sensor.v2e import general, linear
 from evsim.sensor.v2e.records import Fields, Pass, Planes, Scratch
 from evsim.sensor.v2e.shots import BATCH
 from evsim.sensor.v2e.tables import LightReader
+from evsim.sensor.vector import LANES
 
-NEVER = -(2**31)
-REBASE_AFTER = 2**30
+REBASE_AFTER = 2**29
 
 
 class V2ePixels:
@@ -88,7 +90,7 @@ class V2ePixels:
         origin = t0_ns // 1000 + 1
         if self._config.clock == "grid":
             return self._grid_pass(light, fields, now, t0_ns, t1_ns, origin)
-        if now.slots > sorting.SLOT_LIMIT or self._size[0] > sorting.WIDTH_LIMIT:
+        if self._too_large(now.slots):
             return self._long_pass(light, fields, now, origin)
         return self._linear_pass(light, fields, now, origin)
 
@@ -126,7 +128,7 @@ class V2ePixels:
         if config.clock == "grid":
             last = np.full((height, width) if dead else (1, 1), -np.inf, np.float64)
         else:
-            last = np.full((height, width) if dead else (1, 1), NEVER, np.int32)
+            last = np.full((height, width) if dead else (1, 1), general.NEVER, np.int32)
         return Planes(
             _aligned((height, width), real),
             _aligned((height, width), real),
@@ -183,18 +185,23 @@ class V2ePixels:
             (level > 0 and not fields.has_bypass) or (jitter > 0 and not fields.has_jitter),
             seconds * self._largest_leak * (1 + 8 * jitter) >= 0.5,
             real(config.clock == "linear"),
-            float(config.refractory_period_us),
+            math.floor(config.refractory_period_us) if config.refractory_period_us > 0 else -1,
             first_us - self._origin_us,
             config.shot_noise_rate_hz / 2 * seconds,
             config.contrast_threshold_on,
             config.contrast_threshold_off,
+            np.uint32(0 if self._too_large(slots) or config.clock == "grid" else 0xFFFF),
         )
+
+    def _too_large(self, slots: int) -> bool:
+        """Whether an event does not fit into the 32-bit keys of the fast pass."""
+        return slots > sorting.SLOT_LIMIT or self._size[0] > sorting.WIDTH_LIMIT
 
     def _move_origin(self, origin_us: int) -> None:
         """Keep times of last events within 32 bits; what lies too far back counts as never."""
         last = self._planes.last_event
         moved = last.astype(np.int64) - (origin_us - self._origin_us)
-        last[:] = np.maximum(moved, NEVER)
+        last[:] = np.maximum(moved, general.NEVER)
         self._origin_us = origin_us
 
     def _linear_pass(self, light: Any, fields: Fields, now: Pass, origin: int) -> Columns:
@@ -242,6 +249,8 @@ class V2ePixels:
         times = t0_ns // 1000 + np.floor((t0_ns % 1000 + slots_ns) / 1000 + 0.5).astype(np.int64)
         times = np.clip(times, origin, last_us)
         seconds = t0_ns * 1e-9 + slots_ns * 1e-9
+        if self._config.precision == "float64":
+            seconds = _single_precision_seconds(seconds[0], seconds[-1], count)
         # v2e applies the dead time only where it is longer than the distance of its slots.
         dead_us = self._config.refractory_period_us
         dead_time = dead_us * 1e-6 if dead_us * 1000 > (t1_ns - t0_ns) / count else 0.0
@@ -265,12 +274,13 @@ class V2ePixels:
         t, key = found.t[:used], found.key[:used]
         order = np.lexsort((key, t))
         low = key[order].astype(np.uint32)
+        label = low & np.uint32(3)
         columns = self._take_columns(used)
         columns.t[:] = t[order]
         columns.x[:] = low >> np.uint32(3)
         columns.y[:] = key[order] >> np.uint64(32)
         columns.p[:] = (low >> np.uint32(2)) & np.uint32(1)
-        columns.label[:] = low & np.uint32(3)
+        columns.label[:] = np.minimum(label, LEAK)
         return columns
 
     def _take_columns(self, count: int) -> Columns:
@@ -293,6 +303,20 @@ def _plane(field: NDArray[np.float32] | None, uniform: float, width: int, real: 
     return np.full((1, width), uniform, real) if field is None else field.astype(real)
 
 
+def _single_precision_seconds(start: float, end: float, count: int) -> NDArray[np.float64]:
+    """`count` times from start to end with v2e's rounding: float32 steps, counted from the nearer end.
+
+    Slots exactly one dead time apart are common, and which of them fire depends on this rounding.
+    """
+    first, last = np.float32(start), np.float32(end)
+    if count == 1:
+        return np.array([first], np.float64)
+    step = np.float64((last - first) / np.float32(count - 1))
+    i = np.arange(count)
+    times = np.where(i < count // 2, first + step * i, last - step * (count - 1 - i))
+    return times.astype(np.float32).astype(np.float64)
+
+
 def _aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     """Zeros that begin at a cache line: vector loads that straddle lines cost 7 to 10 % of a pass."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -309,11 +333,11 @@ def _make_scratch(blocks: int, width: int, real: Any) -> Scratch:
         jitter=_aligned(row, np.float32),
         before=_aligned(row, real),
         count=_aligned(row, np.int32),
-        low=_aligned(row, np.uint32),
+        key=_aligned(row, np.uint32),
         first=_aligned(row, real),
         spacing=_aligned(row, real),
-        columns=_aligned((blocks, width + 1), np.uint32),
-        deeper=_aligned((blocks, width + 1), np.uint32),
+        column=np.tile(np.arange(width, dtype=np.uint32), (blocks, 1)),
+        deeper=_aligned((blocks, width + LANES), np.uint32),
         words=_aligned((blocks, (width + 3) // 4 * 4), np.uint32),
         shot_words=_aligned((blocks, 4, BATCH), np.uint32),
         shot_low=_aligned((blocks, BATCH), np.uint32),

@@ -69,9 +69,10 @@ class Pass(NamedTuple):
     duration, offset: P, microseconds of the interval, and of its start before slot 0, plus one half.
     seconds: float32 of the interval. jitter: float32. bypass_level: 0..4096. filtered, leaks, draws: what
     the pixels do and whether that needs random words. many_leaks: leak may reach half a threshold.
-    keep: P, 1 to add events to the base, 0 to leave that to the caller. dead_time: microseconds, 0 for none.
-    start: slot 0 relative to the origin of `Planes.last_event`. shot_mean: events of each polarity at
-    DN -20. nominal_on, nominal_off: configured thresholds.
+    keep: P, 1 to add events to the base, 0 to leave that to the caller. dead_time: a pixel fires again when
+    more whole microseconds than this have passed; -1 for no dead time. start: slot 0 relative to the origin
+    of `Planes.last_event`. shot_mean: events of each polarity at DN -20. nominal_on, nominal_off: configured
+    thresholds. slot_mask: 0xFFFF, or 0 for keys without slot.
     """
 
     key_low: np.uint32
@@ -88,18 +89,19 @@ class Pass(NamedTuple):
     draws: bool
     many_leaks: bool
     keep: Any
-    dead_time: float
+    dead_time: int
     start: int
     shot_mean: float
     nominal_on: float
     nominal_off: float
+    slot_mask: np.uint32
 
 
 class Scratch(NamedTuple):
     """Working rows of each block, (blocks, W), small enough to stay in the cache; P as in `Planes`.
 
-    columns, deeper: the columns that fired, and those that fired more than once. words: four quarters.
-    shot_words: (blocks, 4, batch). shot_low, shot_slot: (blocks, batch).
+    key, count, first, spacing: see `rows.advance_row`. column: 0, 1, 2 ... . deeper: columns that fired more
+    than once. words: four quarters. shot_words: (blocks, 4, batch). shot_low, shot_slot: (blocks, batch).
     """
 
     values: NDArray[np.float32]
@@ -107,10 +109,10 @@ class Scratch(NamedTuple):
     jitter: NDArray[np.float32]
     before: NDArray[Any]
     count: NDArray[np.int32]
-    low: NDArray[np.uint32]
+    key: NDArray[np.uint32]
     first: NDArray[Any]
     spacing: NDArray[Any]
-    columns: NDArray[np.uint32]
+    column: NDArray[np.uint32]
     deeper: NDArray[np.uint32]
     words: NDArray[np.uint32]
     shot_words: NDArray[np.uint32]

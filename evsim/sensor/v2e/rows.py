@@ -22,24 +22,24 @@ SLOPE = math.log(KNEE) / KNEE
 FILTER_WORDS = np.uint32(0)
 DITHER_MEAN = np.float32(8 * 16 + 7.5)
 DITHER_DEVIATION = np.float32(math.sqrt(4 * 16**2 + (16**2 - 1) / 12))
-LATER_LEAK = np.uint32(1 << 31)
-"""Flag in `Scratch.low`: events after the first are leak, too."""
+ON, LEAK, ALL_LEAK, LABEL = np.uint32(4), np.uint32(2), np.uint32(3), np.uint32(3)
+"""Bits of a key. The first key of a pixel carries label 3 where its later events of the interval are leak, too."""
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def lin_log(dn: float) -> np.float32:
     """v2e's map of intensity: linear up to 20 DN, natural logarithm above; rounded to 1e-8, as float32."""
     value = dn * SLOPE if dn <= KNEE else math.log(dn)
     return np.float32(np.rint(value * 1e8) / 1e8)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def relative_brightness(dn: float) -> float:
     """(DN + 20) / 275, which scales the corner frequency and the shot noise."""
     return (dn + 20.0) / 275.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def advance_row(
     block: int,
     y: int,
@@ -51,8 +51,9 @@ def advance_row(
 ) -> None:
     """Move the signals of row y to the end of the pass; leaves its crossings in the scratch of `block`.
 
-    count: crossings. low: x << 3 | p << 2 | label, see LATER_LEAK. first, spacing: crossing q lies at
-    first + q * spacing, in microseconds after the centre of slot 0, plus one half.
+    count: crossings. first, spacing: crossing q lies at first + q * spacing, in microseconds after the
+    centre of slot 0, plus one half. key: slot << 16 | x << 3 | p << 2 | label of the first, see ALL_LEAK;
+    without the slot where `now.slot_mask` is 0.
     """
     low_pass, base, before = planes.low_pass[y], planes.base[y], scratch.before[block]
     theta_on = planes.theta_on[min(y, planes.theta_on.shape[0] - 1)]
@@ -77,7 +78,7 @@ def advance_row(
         theta_off,
         leak_sum,
         scratch.count[block],
-        scratch.low[block],
+        scratch.key[block],
         scratch.first[block],
         scratch.spacing[block],
         now,
@@ -86,13 +87,13 @@ def advance_row(
         _mark_later_leaks(block, leak_rate, theta_on, now, scratch)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def log_row(light: Light, y: int, values: NDArray[np.float32]) -> None:
     """Log intensity of one row of the frame."""
     _load_plain(light, y, values)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _load_plain(light: Light, y: int, values: NDArray[np.float32]) -> None:
     if light.kind == UINT8:
         codes8, table = light.codes8[y], light.log_table
@@ -112,7 +113,7 @@ def _load_plain(light: Light, y: int, values: NDArray[np.float32]) -> None:
             values[x] = lin_log(row[x] * light.dn)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _load_filtered(light: Light, y: int, values: NDArray[np.float32], alpha: NDArray[Any]) -> None:
     if light.gain == 0.0:
         _load_plain(light, y, values)
@@ -138,13 +139,13 @@ def _load_filtered(light: Light, y: int, values: NDArray[np.float32], alpha: NDA
         _exact_alpha(light, y, alpha)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _fast_lin_log(dn: Any) -> Any:
     positive = select(dn > np.float32(KNEE), dn, np.float32(KNEE))
     return select(dn > np.float32(KNEE), natural_log(positive), dn * np.float32(SLOPE))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _fast_alpha(light: Light, y: int, alpha: NDArray[Any]) -> None:
     row = light.values[y]
     slope, rise = np.float32(light.dn * light.gain / 275.0), np.float32(20.0 * light.gain / 275.0)
@@ -154,7 +155,7 @@ def _fast_alpha(light: Light, y: int, alpha: NDArray[Any]) -> None:
         alpha[x] = select(light.exponential, one_minus_exp(e), e)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _exact_alpha(light: Light, y: int, alpha: NDArray[Any]) -> None:
     for x in range(alpha.size):
         if light.kind == UINT8:
@@ -166,7 +167,7 @@ def _exact_alpha(light: Light, y: int, alpha: NDArray[Any]) -> None:
             alpha[x] = 1.0 - math.exp(-e) if light.exponential else e
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _load_random(block: int, y: int, fields: Fields, now: Pass, scratch: Scratch) -> None:
     """Let pixels bypass the low-pass, and draw the jitter of the leak."""
     alpha, jitter = scratch.alpha[block], scratch.jitter[block]
@@ -195,7 +196,7 @@ def _load_random(block: int, y: int, fields: Fields, now: Pass, scratch: Scratch
             jitter[x] = given[x]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _follow(
     values: NDArray[np.float32], low_pass: NDArray[Any], base: NDArray[Any], before: NDArray[Any]
 ) -> None:
@@ -204,7 +205,7 @@ def _follow(
         low_pass[x] = values[x]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _follow_filtered(
     values: NDArray[np.float32],
     alpha: NDArray[Any],
@@ -218,7 +219,7 @@ def _follow_filtered(
         low_pass[x] = (alpha.dtype.type(1) - alpha[x]) * old + alpha[x] * values[x]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _leak(
     jitter: NDArray[np.float32],
     leak_rate: NDArray[np.float32],
@@ -235,7 +236,7 @@ def _leak(
         leak_sum[x] = leak_sum[x] + delta
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _count(
     low_pass: NDArray[Any],
     base: NDArray[Any],
@@ -244,13 +245,14 @@ def _count(
     theta_off: NDArray[Any],
     leak_sum: NDArray[np.float32],
     count: NDArray[np.int32],
-    low: NDArray[np.uint32],
+    key: NDArray[np.uint32],
     first: NDArray[Any],
     spacing: NDArray[Any],
     now: Pass,
 ) -> None:
-    keep, duration, offset = now.keep, now.duration, now.offset
+    keep, duration, offset, mask = now.keep, now.duration, now.offset, now.slot_mask
     zero = base.dtype.type(0)
+    last_slot = base.dtype.type(now.slots - 1)
     for x in range(base.size):
         difference = low_pass[x] - base[x]
         on = difference > zero
@@ -264,21 +266,25 @@ def _count(
         change = size - old
         # A signal that lies beyond its threshold already and does not move away fires at once.
         per_unit = select(change > zero, duration / change, zero)
-        first[x] = offset + (theta - old) * per_unit
+        position = offset + (theta - old) * per_unit
+        inside = select(position > zero, position, zero)
+        inside = select(inside < last_slot, inside, last_slot)
+        slot = np.uint32(np.uint32(np.int32(inside)) & mask)
+        leak = select(leak_sum[x] + leak_sum[x] >= theta_up, LEAK, np.uint32(0))
+        polarity = select(on, np.uint32(ON | leak), np.uint32(0))
+        first[x] = position
         spacing[x] = theta * per_unit
-        leak = select(on, np.uint32(2), np.uint32(0))
-        leak = select(leak_sum[x] + leak_sum[x] >= theta_up, leak, np.uint32(0))
         count[x] = n
-        low[x] = np.uint32(np.uint32(x) << np.uint32(3)) | select(on, np.uint32(4), np.uint32(0)) | leak
+        key[x] = np.uint32(np.uint32(slot << np.uint32(16)) | np.uint32(np.uint32(x) << np.uint32(3))) | polarity
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _mark_later_leaks(
     block: int, leak_rate: NDArray[np.float32], theta_on: NDArray[Any], now: Pass, scratch: Scratch
 ) -> None:
     """Events after a pixel's first are leak where leak makes at least half of the change of this interval."""
-    jitter, low, spacing = scratch.jitter[block], scratch.low[block], scratch.spacing[block]
-    for x in range(low.size):
+    jitter, key, spacing = scratch.jitter[block], scratch.key[block], scratch.spacing[block]
+    for x in range(key.size):
         delta = now.seconds * leak_rate[x] * (np.float32(1) - now.jitter * jitter[x])
-        if low[x] & np.uint32(4) and 2 * delta * spacing[x] >= now.duration:
-            low[x] |= LATER_LEAK
+        if key[x] & LEAK and 2 * delta * spacing[x] >= now.duration:
+            key[x] |= ALL_LEAK

@@ -16,12 +16,12 @@ from evsim.kernels.philox.cpu import fill_blocks, philox4x32
 from evsim.sensor.v2e.records import UINT8, UINT16, Fields, Light, Pass, Planes, Scratch
 from evsim.sensor.v2e.rows import relative_brightness
 
-BATCH = 64
+BATCH = 16
 SHOT_WORDS, SHOT_COUNT_WORDS = np.uint32(1), np.uint32(2)
 LARGEST_MEAN = 32.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def shot_candidates(y: int, planes: Planes, fields: Fields, now: Pass) -> int:
     """How many candidates `draw_shots` has to look at in row y; none of them makes more than one event."""
     if now.shot_mean == 0.0:
@@ -43,7 +43,7 @@ def shot_candidates(y: int, planes: Planes, fields: Fields, now: Pass) -> int:
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def draw_shots(
     block: int,
     y: int,
@@ -69,16 +69,17 @@ def draw_shots(
         np.uint32(y),
         now.index,
         SHOT_WORDS,
-        words[0][:batch],
-        words[1][:batch],
-        words[2][:batch],
-        words[3][:batch],
+        words[0],
+        words[1],
+        words[2],
+        words[3],
     )
     low, slot = scratch.shot_low[block], scratch.shot_slot[block]
     theta_on = planes.theta_on[min(y, planes.theta_on.shape[0] - 1)]
     theta_off = planes.theta_off[min(y, planes.theta_off.shape[0] - 1)]
     leak_sum = planes.leak_sum[min(y, planes.leak_sum.shape[0] - 1)]
     width = planes.base.shape[1]
+    bound = _mean_at(0.0, now) * planes.shot_bound[y]
     made = 0
     for i in range(batch):
         x = candidate + i if fields.has_shot else _scaled(words[0][i], width)
@@ -89,7 +90,7 @@ def draw_shots(
             on = fields.shot[y, x] > 1.0 - likely_on
             off = fields.shot[y, x] < likely_off
         else:
-            u = _fraction(words[1][i], words[2][i]) * _mean_at(0.0, now) * planes.shot_bound[y]
+            u = _fraction(words[1][i], words[2][i]) * bound
             on = u < likely_on
             off = u < likely_on + likely_off
         if on or off:
@@ -101,13 +102,13 @@ def draw_shots(
     return made
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _mean_at(dn: float, now: Pass) -> float:
     """Events of one polarity that a pixel with nominal thresholds makes in this pass."""
     return now.shot_mean * max(0.0, 1.0 - 0.75 * relative_brightness(dn))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _dn(light: Light, y: int, x: int) -> float:
     if light.kind == UINT8:
         return light.codes8[y, x] * light.dn
@@ -116,20 +117,20 @@ def _dn(light: Light, y: int, x: int) -> float:
     return light.values[y, x] * light.dn
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _scaled(word: Any, size: int) -> int:
     """A whole number below `size` (up to 2^31) from 32 random bits."""
     return np.int64((np.uint64(word) * np.uint64(size)) >> np.uint64(32))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _fraction(high: Any, low: Any) -> float:
     """Uniform in the open interval (0, 1), 52 bits."""
     bits = (np.uint64(high) << np.uint64(20)) | (np.uint64(low) >> np.uint64(12))
     return (np.float64(bits) + 0.5) * 2.0**-52
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _invert_poisson(u: float, mean: float) -> int:
     term = math.exp(-mean)
     total = term
