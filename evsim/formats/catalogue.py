@@ -28,7 +28,8 @@ class Format:
     sniff: (path, first bytes; b"" for a folder) -> is the content this format? Formats must not overlap.
     open: (path, size=, unit=) -> Recording. create: the writer class, or None where evsim only reads.
     unit, polarity: how times and polarities are written. images, labels, subpixel, origin, provenance:
-    whether it holds images, labels, sub-pixel coordinates, t_origin, and seed with configuration.
+    whether it holds images, labels, sub-pixel coordinates, t_origin, and seed with configuration. colour:
+    whether images that it holds keep their colour.
     options: the writer's own keyword arguments.
     """
 
@@ -41,6 +42,7 @@ class Format:
     unit: str = "us"
     polarity: str = "0/1"
     images: bool = False
+    colour: bool = True
     labels: bool = False
     subpixel: bool = False
     origin: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,10 @@ def convert(
             **settings,
         ) as writer:
             counts = copy_recording(recording, writer, target, round_coordinates=round_coordinates)
+        shift = writer.t_origin - recording.t_origin if target.origin else 0
+        if shift:
+            counts.append(f"{shift} us of every time went to t_origin; absolute times are unchanged")
+        counts += [f"{count} {what}" for what, count in writer.remarks.items() if count]
         return _changes(recording, target, options) + counts
 
 
@@ -62,26 +67,36 @@ def copy_recording(
     recording: Recording, writer: EventWriter, target: Format, *, round_coordinates: bool = False
 ) -> list[str]:
     """Stream events and images of `recording` into an open writer; sentences about values that changed."""
-    moved = beyond = colour = 0
+    moved = beyond = colour = misfits = 0
+    shift = writer.t_origin - recording.t_origin if target.origin else 0
     for events in recording.chunks():
         kept: Events = stripped(events, target)
+        if shift:
+            kept = replace(kept, t=kept.t - shift, t_origin=writer.t_origin)
         if round_coordinates and not target.subpixel:
             kept, m, b = rounded_to_pixels(kept)
             moved, beyond = moved + m, beyond + b
         writer.append(kept)
     if target.images:
         for image in recording.images():
+            if image.image.shape[:2] != (writer.height, writer.width):
+                misfits += 1
+                continue
             colour += image.image.ndim == 3
-            writer.append_image(image.image, image.t_us)
-    changes = []
+            writer.append_image(image.image, image.t_us - shift)
+    changes = [f"{count} {what}" for what, count in recording.repairs.items() if count]
     if recording.rounded_times:
         changes.append(f"{recording.rounded_times} times were rounded to whole microseconds")
     if moved:
         changes.append(f"{moved} events were moved by rounding their coordinates to whole pixels")
     if beyond:
         changes.append(f"{beyond} of them would have left the sensor and went to its last row or column")
-    if colour and target.name == "rled_memmap":
+    if colour and not target.colour:
         changes.append(f"{colour} colour images became grey")
+    if misfits:
+        changes.append(
+            f"{misfits} images were dropped: they are not of the sensor's size {writer.width}x{writer.height}"
+        )
     return changes
 
 
@@ -89,7 +104,7 @@ def _carried(recording: Recording, target: Format) -> dict[str, Any]:
     """The writer's arguments that come from the source."""
     carried: dict[str, Any] = {"labels": recording.has_labels and target.labels}
     if target.origin:
-        carried["t_origin"] = recording.t_origin
+        carried["t_origin"] = recording.t_origin + _excess(recording, target)
     if target.provenance:
         carried.update(provenance(recording))
     if "event_windows" in target.options:
@@ -97,6 +112,13 @@ def _carried(recording: Recording, target: Format) -> dict[str, Any]:
     if "attributes" in target.options and "num_events" in recording.attributes:
         carried["attributes"] = recording.attributes
     return carried
+
+
+def _excess(recording: Recording, target: Format) -> int:
+    """Whole seconds to take off every time where the target's clock is too short for the first one."""
+    first = recording.first_time()
+    limit = target.create.largest_time if target.create is not None else 0
+    return first // 1_000_000 * 1_000_000 if first is not None and first >= limit // 2 else 0
 
 
 def provenance(recording: Recording) -> dict[str, Any]:

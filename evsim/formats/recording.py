@@ -47,7 +47,8 @@ class Recording(ABC):
     path; format: its name in `evsim.formats.FORMATS`; width, height: pixels; t_origin: microseconds that
     absolute time is later than `t`; unit, polarity: how the file writes times and polarities; has_labels,
     subpixel: what its events carry; attributes: what the file says about itself; rounded_times: how many
-    times read so far were not whole microseconds.
+    times read so far were not whole microseconds; repairs: what else was not taken as it stands in the
+    file, as the end of a sentence that begins with the count.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Recording(ABC):
         self.subpixel = subpixel
         self.attributes = dict(attributes or {})
         self.rounded_times = 0
+        self.repairs: dict[str, int] = {}
         if self.width < 1 or self.height < 1:
             raise InputError(
                 f"{self.path}: sensor size {self.width}x{self.height}, expected at least 1x1; "
@@ -129,6 +131,13 @@ class Recording(ABC):
             if len(block) and block.t[-1] >= t1:
                 break
         return Events.concatenate(parts)
+
+    def first_time(self) -> int | None:
+        """Time of the first event in microseconds, None without events."""
+        counted = self.rounded_times, dict(self.repairs)
+        first = next((int(block.t[0]) for block in self._blocks() if len(block)), None)
+        self.rounded_times, self.repairs = counted
+        return first
 
     def empty(self) -> Events:
         """No events, of this sensor."""
@@ -225,6 +234,9 @@ class IndexedRecording(Recording):
         start = self.search(t0)
         stop = max(start, self.search(t1))
         return self._check(self._read(start, stop), start, None) if stop > start else self.empty()
+
+    def first_time(self) -> int | None:
+        return int(self._times(0, 1)[0]) if len(self) else None
 
     def _blocks(self) -> Iterator[Events]:
         for start in range(0, len(self), BLOCK):

@@ -287,6 +287,7 @@ register(
         open=RledMemmapRecording,
         create=RledMemmapWriter,
         images=True,
+        colour=False,
         origin=True,
         provenance=True,
         options=("event_windows", "attributes"),

@@ -19,6 +19,8 @@ EXACT_FLOAT_US = 2**53
 EXACT_SECONDS_US = 2**51
 """Below this a time printed in seconds and read as float64 still rounds to the same microsecond."""
 SAMPLE = 1000
+EPOCH_US = 1_200_000_000_000_000
+"""Times from here on (January 2008) are taken as Unix time: their whole seconds go to t_origin."""
 
 _WIDEST = {"u": np.uint64, "i": np.int64, "b": np.int64, "f": np.float64}
 
@@ -124,3 +126,8 @@ def polarity_coding(sample: NDArray[Any]) -> str:
     if sample.dtype.kind == "b":
         return "bool"
     return "-1/1" if sample.size and sample.min() < 0 else "0/1"
+
+
+def epoch_origin(t_first_us: int) -> int:
+    """The t_origin that a recording gets whose first event is at `t_first_us`: whole seconds, 0 if no Unix time."""
+    return t_first_us // 1_000_000 * 1_000_000 if t_first_us >= EPOCH_US else 0

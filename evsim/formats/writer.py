@@ -33,7 +33,8 @@ class EventWriter(ABC):
     width, height: sensor size in pixels. t_origin: as in `Events`. labels: write the events' labels, which
     they then must carry; False leaves them out. seed, config: what determined the content, stored where the
     format has a place for it. The file appears when the `with` block ends without an exception; otherwise
-    nothing is left. Raises InputError for an existing output without `overwrite`, RunError on a full disk.
+    nothing is left; then `remarks` counts what the format could not hold as it was. Raises InputError for an
+    existing output without `overwrite`, RunError on a full disk.
     """
 
     holds_images = False
@@ -41,6 +42,7 @@ class EventWriter(ABC):
     holds_subpixel = False
     largest_side = 65536
     largest_time = EXACT_FLOAT_US
+    signed_time = True
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class EventWriter(ABC):
         self.t_first: int | None = None
         self.t_last: int | None = None
         self.image_times: list[float] = []
+        self.remarks: dict[str, int] = {}
         self._overwrite = overwrite
         self._pending: list[Events] = []
         self._pending_count = 0
@@ -194,6 +197,11 @@ class EventWriter(ABC):
             raise InputError(
                 f"{self.path}: events begin at {events.t[0]} us, before the last one written at "
                 f"{self.t_last} us"
+            )
+        if not self.signed_time and events.t[0] < 0:
+            raise InputError(
+                f"{self.path}: times begin at {events.t[0]} us, and this format holds none below 0; "
+                "add an origin first (t_origin keeps it)"
             )
         if max(abs(int(events.t[0])), abs(int(events.t[-1]))) >= self.largest_time:
             raise InputError(
