@@ -1,17 +1,21 @@
 """Wall time of one run of six clips by the number of worker processes, and that all write the same bytes.
 
-    python benchmarks/workers.py [--workers 1 2] [--clips FOLDER_OF_VIDEOS] [--size 320x180] [--frames 24]
+    python benchmarks/workers.py [--workers 1 2] [--clips FOLDER_OF_VIDEOS] [--size 640x360] [--frames 24]
 
 Each run is a process of its own, `evsim simulate gopro`, as a user starts it: the times include the start of
 the interpreter, of the workers, and loading what is compiled. A first run that is not counted fills the
-compilation cache. "1" runs one worker process; "serial" in this table is the run without workers.
+compilation cache. One worker is the run in the process of the command itself, once with one thread, as each
+of several workers has, and once with all cores at one clip. The speed-up is that over one worker and thread.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import os
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,16 +27,21 @@ from gopro_tree import build_tree
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def timed_run(tree: Path, output: Path, workers: int) -> tuple[float, str]:
-    """Seconds of one run, and a digest of everything it wrote for its clips."""
+ONE_THREAD = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+
+
+def timed_run(tree: Path, output: Path, workers: int, *, threads: int | None = 1) -> tuple[float, str]:
+    """Seconds of one run, and a digest of everything it wrote for its clips. threads: None for all cores."""
+    limits = dict.fromkeys(ONE_THREAD, "1") if threads else {}
     started = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "evsim", "simulate", "gopro", str(tree), "-o", str(output)]
-        + ["--workers", str(workers), "--threads", "1"],
+        + ["--workers", str(workers), *(["--threads", str(threads)] if threads else [])],
         check=True,
         stdout=subprocess.DEVNULL,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"},
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **limits},
     )
     seconds = time.perf_counter() - started
     digest = hashlib.sha256()
@@ -45,9 +54,9 @@ def timed_run(tree: Path, output: Path, workers: int) -> tuple[float, str]:
 def main() -> None:
     """Parse, build the tree, run, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--workers", type=int, nargs="+", default=[2], help="beside one")
     parser.add_argument("--clips", type=Path, default=None, help="folder of videos to cut the clips from")
-    parser.add_argument("--size", default="320x180")
+    parser.add_argument("--size", default="640x360")
     parser.add_argument("--frames", type=int, default=24, help="of each clip, before upsampling x8")
     parser.add_argument("--repeat", type=int, default=3)
     arguments = parser.parse_args()
@@ -55,20 +64,27 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         tree = build_tree(Path(folder) / "GOPRO", arguments.clips, (width, height), arguments.frames)
         timed_run(tree, Path(folder) / "warm", 1)
-        times: dict[int, list[float]] = {workers: [] for workers in arguments.workers}
+        kinds: list[tuple[int, int | None]] = [
+            (1, 1),
+            (1, None),
+            *((count, 1) for count in arguments.workers),
+        ]
+        times: dict[tuple[int, int | None], list[float]] = {kind: [] for kind in kinds}
         digests = set()
         # Alternating, so that what else the machine does falls on all alike.
-        for turn in range(arguments.repeat):
-            for workers in arguments.workers:
-                seconds, digest = timed_run(tree, Path(folder) / f"run-{workers}-{turn}", workers)
-                times[workers].append(seconds)
-                digests.add(digest)
-    base = min(times[arguments.workers[0]])
+        for turn, (number, kind) in itertools.product(range(arguments.repeat), enumerate(kinds)):
+            output = Path(folder) / f"run-{number}-{turn}"
+            seconds, digest = timed_run(tree, output, kind[0], threads=kind[1])
+            times[kind].append(seconds)
+            digests.add(digest)
+            shutil.rmtree(output)
+    base = times[kinds[0]]
     print(f"6 clips, {arguments.frames} frames of {width}x{height}, x8, {os.cpu_count()} cores")
-    print(f"{'workers':>8} {'best s':>8} {'median s':>9} {'speed-up':>9}")
-    for workers, measured in times.items():
-        middle = sorted(measured)[len(measured) // 2]
-        print(f"{workers:>8} {min(measured):>8.2f} {middle:>9.2f} {base / min(measured):>9.2f}")
+    print(f"{'workers':>8} {'threads':>8} {'best s':>8} {'median s':>9} {'speed-up':>9}")
+    for (workers, threads), measured in times.items():
+        ratio = min(base) / min(measured)
+        shown = f"{threads or 'all':>8} {min(measured):>8.2f} {statistics.median(measured):>9.2f}"
+        print(f"{workers:>8} {shown} {ratio:>9.2f}")
     print("outputs: " + ("identical" if len(digests) == 1 else f"DIFFERENT: {digests}"))
 
 

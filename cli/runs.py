@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from evsim.cli.conventions import (
     Progress,
     Verb,

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evsim.pipelines.jobs import Job, drawn_fields
-from evsim.pipelines.recipes import RECIPES, Clip
-from evsim.pipelines.run_folder import RunFolder, read_description
-from evsim.pipelines.simulate import layered_tree, resolve_job
-
 from evsim import configuration
 from evsim.chain import read_preset
 from evsim.configuration import Tree
 from evsim.errors import ConfigError, FormatError
+from evsim.pipelines.jobs import Job, drawn_fields
+from evsim.pipelines.recipes import RECIPES, Clip
+from evsim.pipelines.run_folder import RunFolder, read_description
+from evsim.pipelines.simulate import layered_tree, resolve_job
 
 
 @dataclass(frozen=True, kw_only=True)

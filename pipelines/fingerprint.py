@@ -35,6 +35,14 @@ def input_files(clip: Path) -> list[Path]:
         raise InputError(f"cannot read {clip}: {error.strerror}") from error
 
 
+def input_bytes(clip: Path) -> int:
+    """Size of all input files together, 0 where they cannot be read: a guess at how long a clip takes."""
+    try:
+        return sum(file.stat().st_size for file in input_files(clip))
+    except (InputError, OSError):
+        return 0
+
+
 def stated_fingerprint(configuration: Any, clip: Path) -> str:
     """Digest of a configuration and of the name, size and modification time of every input file."""
     return _digest(configuration, clip, lambda file: _status(file.stat()))

@@ -20,8 +20,6 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from evsim.pipelines.manifest import JobRecord, latest_records
-from evsim.pipelines.run_folder import RunFolder
 from numpy.typing import NDArray
 
 from evsim.configuration import Tree
@@ -30,6 +28,8 @@ from evsim.events import Events
 from evsim.files import atomic_output
 from evsim.formats import open_events
 from evsim.formats.native import NativeRecording
+from evsim.pipelines.manifest import JobRecord, latest_records
+from evsim.pipelines.run_folder import RunFolder
 from evsim.represent import event_frame, polarity_frames
 from evsim.upsample import interpolated_times
 

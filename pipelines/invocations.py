@@ -9,12 +9,11 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 
+from evsim import __version__
+from evsim.configuration import Tree
 from evsim.pipelines.executors import Executor
 from evsim.pipelines.jobs import now
 from evsim.pipelines.run_folder import RunFolder, host
-
-from evsim import __version__
-from evsim.configuration import Tree
 
 CONTENT_PACKAGES = ("numpy", "numba", "opencv-python-headless", "h5py")
 

@@ -14,6 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from evsim import configuration
+from evsim.configuration import Tree
+from evsim.errors import EvsimError, RunError
+from evsim.formats.native_writer import CHUNK
+from evsim.isp import draw_parameters
+from evsim.media import open_source
 from evsim.pipelines.fingerprint import content_fingerprint, file_checksum, stated_fingerprint
 from evsim.pipelines.manifest import JobRecord
 from evsim.pipelines.simulate import (
@@ -24,13 +30,6 @@ from evsim.pipelines.simulate import (
     plan_clip,
     simulate_clip,
 )
-
-from evsim import configuration
-from evsim.configuration import Tree
-from evsim.errors import EvsimError, RunError
-from evsim.formats.native_writer import CHUNK
-from evsim.isp import draw_parameters
-from evsim.media import open_source
 
 STORED_BYTES_PER_EVENT, INDEX_ENTRY_BYTES = 14, 8
 LEAST_FREE_BYTES = 1 << 20

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from evsim.errors import EvsimError
 from evsim.pipelines.description import RunDescription
 from evsim.pipelines.executors import Executor, Serial
 from evsim.pipelines.jobs import Job, JobSize, Sample, measure_size, sample_job, stored_event_bytes
 from evsim.pipelines.run import RunOptions, list_work
-
-from evsim.errors import EvsimError
 
 SAMPLED_CLIPS = 3
 

@@ -11,18 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evsim.configuration import Tree
+from evsim.errors import InputError
+from evsim.files import remove_leftovers
 from evsim.pipelines.description import RunDescription, differences
 from evsim.pipelines.executors import Executor, Serial
-from evsim.pipelines.fingerprint import file_checksum
-from evsim.pipelines.invocations import recorded_invocation
+from evsim.pipelines.fingerprint import file_checksum, input_bytes
+from evsim.pipelines.invocations import recorded_invocation, versions
 from evsim.pipelines.jobs import Job, died_record, run_job
 from evsim.pipelines.manifest import JobRecord, ManifestWriter, latest_records
 from evsim.pipelines.recipes import find_clips
 from evsim.pipelines.run_folder import FORMAT, VERSION, RunFolder, Shard
-
-from evsim.configuration import Tree
-from evsim.errors import InputError
-from evsim.files import remove_leftovers
 
 Report = Callable[[int, int | None, str], None]
 Say = Callable[[str], None]
@@ -131,15 +130,15 @@ def execute_run(
         tell(note)
     with folder.locked():
         with folder.settling():
-            gone = _settle(folder, description, names, chosen)
-        for clip in gone:
-            tell(f"{clip} is no longer under {description.root}; what it gave before was left in place")
+            for sentence in _settle(folder, description, names, chosen):
+                tell(sentence)
         with recorded_invocation(folder, crew), _no_leftovers(jobs):
             listed = choose_work(jobs, folder, verify=chosen.verify)
             for clip, reason in listed.reasons.items():
                 tell(f"{clip} is done again: {reason}")
+            ordered = _longest_first(listed.todo) if crew.workers > 1 else listed.todo
             with ManifestWriter(folder.manifest) as manifest:
-                records = _carry_out(listed.todo, crew, work, manifest, chosen.retries, report)
+                records = _carry_out(ordered, crew, work, manifest, chosen.retries, report)
     stop = next((record for record in records if record.stops_run), None)
     return RunResult(
         folder=path,
@@ -207,7 +206,7 @@ def _jobs(
 def _settle(
     folder: RunFolder, description: RunDescription, clips: list[str], options: RunOptions
 ) -> list[str]:
-    """Begin, continue or replace the run of a folder; returns the clips that have gone since."""
+    """Begin, continue or replace the run of a folder; returns sentences on what is different since."""
     earlier = folder.read()
     if earlier is not None and options.overwrite:
         if options.shard is not None:
@@ -226,7 +225,21 @@ def _settle(
             "invocations": history,
         }
     )
-    return [clip for clip in earlier.get("clips", []) if clip not in set(clips)] if earlier else []
+    return _news(earlier, description, clips) if earlier else []
+
+
+def _news(earlier: Tree, description: RunDescription, clips: list[str]) -> list[str]:
+    present = set(clips)
+    said = [
+        f"{clip} is no longer under {description.root}; what it gave before was left in place"
+        for clip in earlier.get("clips", [])
+        if clip not in present
+    ]
+    history = earlier.get("invocations", [])
+    changed = differences(history[-1]["versions"], versions()) if history else []
+    if changed:
+        said.append(f"continued with other versions ({'; '.join(changed)}); new outputs may differ in bytes")
+    return said
 
 
 def _require_continuable(
@@ -258,6 +271,11 @@ def _why_again(job: Job, record: JobRecord, verify: bool) -> str:
     except InputError as error:
         return str(error)
     return "" if same else "its input has changed"
+
+
+def _longest_first(jobs: Sequence[Job]) -> list[Job]:
+    # Else the longest clip may begin last and keep one worker busy alone.
+    return sorted(jobs, key=lambda job: -input_bytes(job.source))
 
 
 def _carry_out(

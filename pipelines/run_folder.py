@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evsim.pipelines.jobs import now
-from evsim.pipelines.manifest import manifest_files
-
 from evsim.configuration import Tree
 from evsim.errors import FormatError, InputError, RunError
 from evsim.files import atomic_output
+from evsim.pipelines.jobs import now
+from evsim.pipelines.manifest import manifest_files
 
 FORMAT, VERSION = "evsim.run", 1
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from evsim.pipelines.executors import Executor, Processes, Serial
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from evsim.pipelines.manifest import JobRecord, ManifestWriter, latest_records, read_manifest
 
 from evsim.errors import FormatError
+from evsim.pipelines.manifest import JobRecord, ManifestWriter, latest_records, read_manifest
 
 
 def record(clip: str, finished: str = "2024-01-01T00:00:00", **fields: object) -> JobRecord:

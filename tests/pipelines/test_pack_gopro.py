@@ -10,13 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from evsim.pipelines.description import describe_run
-from evsim.pipelines.gopro import pack_gopro
-from evsim.pipelines.run import RunOptions, execute_run
 
 from evsim.errors import InputError
 from evsim.events import Events
 from evsim.formats import open_events
+from evsim.pipelines.description import describe_run
+from evsim.pipelines.gopro import pack_gopro
+from evsim.pipelines.run import RunOptions, execute_run
 
 FACTOR = 4
 CLIPS = ("train/A", "train/B_2", "test/C")

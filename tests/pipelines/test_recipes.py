@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from evsim.pipelines.recipes import RECIPES, find_clips
 
 from evsim.errors import InputError
+from evsim.pipelines.recipes import RECIPES, find_clips
 
 MakeClip = Callable[..., Path]
 

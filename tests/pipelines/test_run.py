@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from evsim.errors import ConfigError, InputError, RunError
 from evsim.pipelines.description import RunDescription, describe_run, recorded_run
 from evsim.pipelines.executors import Outcome, Processes
 from evsim.pipelines.fingerprint import file_checksum
@@ -18,8 +20,6 @@ from evsim.pipelines.jobs import Job, now, run_job
 from evsim.pipelines.manifest import JobRecord, latest_records
 from evsim.pipelines.run import RunOptions, RunResult, execute_run
 from evsim.pipelines.run_folder import RunFolder, Shard
-
-from evsim.errors import ConfigError, InputError, RunError
 
 RESUME = RunOptions(resume=True)
 VERIFY = RunOptions(resume=True, verify=True)
@@ -270,6 +270,43 @@ def test_an_error_of_a_full_disk_is_recognised(
     monkeypatch.setattr("evsim.pipelines.jobs.simulate_clip", refuse)
     result = execute_run(description, tmp_path / "run", work=run_job)
     assert (len(result.records), result.not_started, result.stopped) == (1, 2, "disk full")
+
+
+def test_an_input_that_changes_while_it_is_read_fails_the_job(
+    description: RunDescription, own_gopro: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(source: Any, output: Path, *arguments: Any, **options: Any) -> None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.touch()
+        for image in own_gopro.rglob("000001.png"):
+            image.write_bytes(image.read_bytes() + b" ")
+
+    monkeypatch.setattr("evsim.pipelines.jobs.simulate_clip", change)
+    result = execute_run(description, tmp_path / "run", RunOptions(retries=0))
+    assert all("changed while it was read" in error for error in result.failures.values())
+    assert len(result.failures) == 3
+    assert not list((tmp_path / "run").rglob("*.h5"))
+
+
+def test_other_versions_are_reported(go: Go, tmp_path: Path) -> None:
+    go()
+    path = tmp_path / "run" / "run.json"
+    tree = json.loads(path.read_text())
+    tree["invocations"][0]["versions"]["numpy"] = "0.9"
+    path.write_text(json.dumps(tree))
+    said: list[str] = []
+    go(RESUME, say=said.append)
+    assert said[0].startswith("continued with other versions (numpy: 0.9 -> ")
+
+
+def test_the_largest_clips_begin_first_where_several_run_at_a_time(
+    go: Go, own_gopro: Path, make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    make_clip(own_gopro / "train" / "Z_long", frames=9)
+    serial, parallel = DyingExecutor(""), DyingExecutor("")
+    parallel.workers = 2
+    assert next(iter(go(executor=serial).records)).clip == "test/D_00"
+    assert next(iter(go(RunOptions(overwrite=True), executor=parallel).records)).clip == "train/Z_long"
 
 
 def test_two_runs_in_one_folder_are_refused_with_the_holder_named(go: Go, tmp_path: Path) -> None:
