@@ -35,13 +35,20 @@ class RowBands:
         function: compiled with nogil; writes its result into one of its arguments.
         """
         rows, columns = shape
-        bands = max(1, min(self.threads, rows * columns // SMALLEST_BAND))
-        if bands == 1:
-            function(*arguments, 0, rows)
+        self.split(function, rows, rows * columns // SMALLEST_BAND, *arguments)
+
+    def split(self, function: Callable[..., None], count: int, parts: int, *arguments: Any) -> None:
+        """Call ``function(*arguments, first, last)`` for ranges that cover 0..count - 1.
+
+        parts: how many ranges pay, at most; there are never more than threads.
+        """
+        parts = max(1, min(self.threads, parts, count))
+        if parts == 1:
+            function(*arguments, 0, count)
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.threads - 1, "evsim-rows")
-        first, *rest = itertools.pairwise(rows * band // bands for band in range(bands + 1))
+        first, *rest = itertools.pairwise(count * part // parts for part in range(parts + 1))
         others = [self._pool.submit(function, *arguments, *band) for band in rest]
         function(*arguments, *first)
         for other in others:

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from evsim.sensor.sorting import Bins, Columns, place_slots, scatter, tally, unpack
+from evsim.sensor.sorting import Bins, Columns, scatter, tally, unpack
 from evsim.sensor.v2e.records import Fields, Light, Pass, Planes, Scratch
 from evsim.sensor.v2e.rows import ALL_LEAK, LABEL, ON, advance_row
 from evsim.sensor.v2e.shots import BATCH, draw_shots, shot_candidates
@@ -20,14 +20,14 @@ PIXEL = np.uint32(0xFFFC)
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def run_blocks(
-    first: int,
-    last: int,
     light: Light,
     planes: Planes,
     fields: Fields,
     now: Pass,
     scratch: Scratch,
     bins: Bins,
+    first: int,
+    last: int,
 ) -> None:
     """Work on blocks first..last - 1 until each is done or its keys are full."""
     for block in range(first, last):
@@ -35,18 +35,17 @@ def run_blocks(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def place_and_count(slots: int, bins: Bins) -> int:
-    """How many events the interval has; prepares `write_blocks`."""
-    return place_slots(bins.keys.shape[0], slots, bins)
+def scatter_blocks(height: int, slots: int, bins: Bins, first: int, last: int) -> None:
+    """Bring the events of blocks first..last - 1 into order; all blocks before any column is written."""
+    blocks = bins.keys.shape[0]
+    for block in range(first, last):
+        scatter(block, block * height // blocks, (block + 1) * height // blocks, slots, bins)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def write_all(height: int, slots: int, origin: int, bins: Bins, columns: Columns) -> None:
-    """Scatter the events of all blocks and write their columns."""
-    blocks = bins.keys.shape[0]
-    for block in range(blocks):
-        scatter(block, block * height // blocks, (block + 1) * height // blocks, slots, bins)
-    unpack(0, slots, origin, bins, columns)
+def write_slots(origin: int, bins: Bins, columns: Columns, first: int, last: int) -> None:
+    """Write the columns of the events in slots first..last - 1."""
+    unpack(first, last, origin, bins, columns)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from evsim.errors import InputError
 from evsim.events import LEAK
+from evsim.kernels.bands import RowBands
 from evsim.sensor import sorting
 from evsim.sensor.config import SensorConfig
 from evsim.sensor.fields import FrameFields, RandomFields, check_field
@@ -41,7 +42,7 @@ class V2ePixels:
         recycle: bool,
     ) -> None:
         self._config, self._size, self._key = config, size, key
-        self._threads = threads
+        self._bands = RowBands(threads)
         width, height = size
         self._real: Any = np.float64 if config.precision == "float64" and config.cutoff_hz > 0 else np.float32
         self._reader = LightReader(config)
@@ -207,20 +208,21 @@ class V2ePixels:
     def _linear_pass(self, light: Any, fields: Fields, now: Pass, origin: int) -> Columns:
         blocks = self._bins.keys.shape[0]
         height = self._size[1]
-        run_blocks, write_all = _drivers(self._threads)
         if self._bins.histogram.shape[1] < now.slots:
             self._bins = _widen(self._bins, now.slots)
         self._bins.cursor[:] = [block * height // blocks for block in range(blocks)]
         self._bins.filled[:] = 0
         self._bins.wanted[:] = 0
         while True:
-            run_blocks(0, blocks, light, self._planes, fields, now, self._scratch, self._bins)
+            arguments = (light, self._planes, fields, now, self._scratch, self._bins)
+            self._bands.split(linear.run_blocks, blocks, blocks, *arguments)
             if not self._bins.wanted.any():
                 break
             self._bins = _grow(self._bins)
         total = sorting.place_slots(blocks, now.slots, self._bins)
         columns = self._take_columns(total)
-        write_all(height, now.slots, origin, self._bins, columns)
+        self._bands.split(linear.scatter_blocks, blocks, blocks, height, now.slots, self._bins)
+        self._bands.split(linear.write_slots, now.slots, blocks, origin, self._bins, columns)
         return columns
 
     def _long_pass(self, light: Any, fields: Fields, now: Pass, origin: int) -> Columns:
@@ -290,13 +292,6 @@ class V2ePixels:
             self._outputs = _make_columns(count + count // 4)
         return Columns(*(column[:count] for column in self._outputs))
 
-
-def _drivers(threads: int) -> tuple[Any, Any]:
-    if threads == 1:
-        return linear.run_blocks, linear.write_all
-    from evsim.sensor.v2e import parallel
-
-    return parallel.on_threads(threads)
 
 
 def _plane(field: NDArray[np.float32] | None, uniform: float, width: int, real: Any) -> NDArray[Any]:
