@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 SLOT_LIMIT = 1 << 16
 WIDTH_LIMIT = 1 << 13
+NEAR = 24
 GAPS = (701, 301, 132, 57, 23, 10, 4, 1)
 
 
@@ -113,17 +114,29 @@ def unpack(first_slot: int, last_slot: int, origin: int, bins: Bins, columns: Co
 
 @njit(nogil=True, cache=True, forceinline=True)
 def _order_rows(keys: NDArray[np.uint32]) -> None:
-    """Sort keys that already are in order of rows: only runs of one row can be out of order."""
+    """Sort keys that already are in order of rows: only keys of one row can be out of order."""
     for i in range(1, keys.size):
-        if keys[i] < keys[i - 1]:
-            row = keys[i] >> np.uint32(16)
-            start = i - 1
-            while start > 0 and keys[start - 1] >> np.uint32(16) == row:
-                start -= 1
-            end = i + 1
-            while end < keys.size and keys[end] >> np.uint32(16) == row:
-                end += 1
-            _shell_sort(keys[start:end])
+        key = keys[i]
+        if key < keys[i - 1]:
+            j = i
+            while j > 0 and keys[j - 1] > key and i - j < NEAR:
+                keys[j] = keys[j - 1]
+                j -= 1
+            keys[j] = key
+            if i - j == NEAR:
+                _sort_row_around(keys, i)
+
+
+@njit(nogil=True, cache=True)
+def _sort_row_around(keys: NDArray[np.uint32], i: int) -> None:
+    """Sort all keys of the row of keys[i], which may be many when an interval has few slots."""
+    row = keys[i] >> np.uint32(16)
+    start, end = i, i + 1
+    while start > 0 and keys[start - 1] >> np.uint32(16) == row:
+        start -= 1
+    while end < keys.size and keys[end] >> np.uint32(16) == row:
+        end += 1
+    _shell_sort(keys[start:end])
 
 
 @njit(nogil=True, cache=True)

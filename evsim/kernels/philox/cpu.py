@@ -6,9 +6,14 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 Word = np.uint32
+LANES = 8
+MULTIPLIERS, KEY_STEPS, ROUNDS = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85), 10
 
 # Every intermediate is cast back to 32 bits: numba widens uint32 arithmetic to 64 bits otherwise.
 
@@ -16,16 +21,75 @@ Word = np.uint32
 @numba.njit(nogil=True, cache=True, forceinline=True)
 def philox4x32(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Word, Word, Word, Word]:
     """The four words of one counter (c0..c3) under the key (k0, k1), all uint32."""
-    for _ in range(10):
-        first = np.uint64(c0) * np.uint64(0xD2511F53)
-        second = np.uint64(c2) * np.uint64(0xCD9E8D57)
+    for _ in range(ROUNDS):
+        first = np.uint64(c0) * np.uint64(MULTIPLIERS[0])
+        second = np.uint64(c2) * np.uint64(MULTIPLIERS[1])
         c0 = np.uint32(np.uint32(second >> np.uint64(32)) ^ c1 ^ k0)
         c1 = np.uint32(second)
         c2 = np.uint32(np.uint32(first >> np.uint64(32)) ^ c3 ^ k1)
         c3 = np.uint32(first)
-        k0 = np.uint32(k0 + np.uint32(0x9E3779B9))
-        k1 = np.uint32(k1 + np.uint32(0xBB67AE85))
+        k0 = np.uint32(k0 + np.uint32(KEY_STEPS[0]))
+        k1 = np.uint32(k1 + np.uint32(KEY_STEPS[1]))
     return c0, c1, c2, c3
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _eight_blocks(
+    typing_context: Any,
+    counter: Any,
+    row: Any,
+    frame: Any,
+    purpose: Any,
+    k0: Any,
+    k1: Any,
+    words0: Any,
+    words1: Any,
+    words2: Any,
+    words3: Any,
+    place: Any,
+) -> Any:
+    """Words of the blocks counter .. counter + 7, stored at words0[place] .. words3[place + 7].
+
+    Written out as vectors of 64-bit lanes whose upper halves are left as they fall: one multiplication, one
+    shift and one exclusive or per word and round. Left to itself the compiler narrows the lanes to 32 bits
+    and spends three times as long on repacking them.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        wide, narrow = ir.VectorType(ir.IntType(64), LANES), ir.VectorType(ir.IntType(32), LANES)
+
+        def splat(value: Any) -> Any:
+            vector = builder.insert_element(
+                ir.Constant(wide, ir.Undefined),
+                builder.zext(value, ir.IntType(64)),
+                ir.Constant(ir.IntType(32), 0),
+            )
+            return builder.shuffle_vector(vector, vector, ir.Constant(narrow, [0] * LANES))
+
+        def constant(value: int) -> Any:
+            return ir.Constant(wide, [value] * LANES)
+
+        low, half = constant(0xFFFFFFFF), constant(32)
+        c0 = builder.add(splat(arguments[0]), ir.Constant(wide, list(range(LANES))))
+        c1, c2, c3 = (splat(value) for value in arguments[1:4])
+        keys = list(arguments[4:6])
+        for _ in range(ROUNDS):
+            first = builder.mul(builder.and_(c0, low), constant(MULTIPLIERS[0]))
+            second = builder.mul(builder.and_(c2, low), constant(MULTIPLIERS[1]))
+            c0 = builder.xor(builder.xor(builder.lshr(second, half), c1), splat(keys[0]))
+            c2 = builder.xor(builder.xor(builder.lshr(first, half), c3), splat(keys[1]))
+            c1, c3 = second, first
+            keys = [
+                builder.add(key, ir.Constant(ir.IntType(32), step)) for key, step in zip(keys, KEY_STEPS)
+            ]
+        for position, value in zip(range(6, 10), (c0, c1, c2, c3)):
+            array = context.make_array(signature.args[position])(context, builder, arguments[position])
+            address = builder.bitcast(builder.gep(array.data, [arguments[10]]), narrow.as_pointer())
+            builder.store(builder.trunc(value, narrow), address, align=4)
+        return context.get_dummy_value()
+
+    arguments = (counter, row, frame, purpose, k0, k1, words0, words1, words2, words3, place)
+    return types.none(*arguments), generate
 
 
 @numba.njit(nogil=True, cache=True, forceinline=True)
@@ -42,12 +106,24 @@ def fill_blocks(
     words3: NDArray[np.uint32],
 ) -> None:
     """Words of the blocks (first + i, row, frame, purpose): word j of block i goes to wordsj[i]."""
-    for i in range(words0.size):
-        a, b, c, d = philox4x32(np.uint32(first + np.uint32(i)), row, frame, purpose, k0, k1)
-        words0[i] = a
-        words1[i] = b
-        words2[i] = c
-        words3[i] = d
+    size = words0.size
+    if size < LANES:
+        for i in range(size):
+            counter = np.uint32(first + np.uint32(i))
+            a, b, c, d = philox4x32(counter, row, frame, purpose, k0, k1)
+            words0[i] = a
+            words1[i] = b
+            words2[i] = c
+            words3[i] = d
+        return
+    for i in range(0, size - LANES + 1, LANES):
+        counter = np.uint32(first + np.uint32(i))
+        _eight_blocks(counter, row, frame, purpose, k0, k1, words0, words1, words2, words3, np.int64(i))
+    if size % LANES:
+        # The last eight overlap the ones before: cheaper than finishing one by one.
+        i = size - LANES
+        counter = np.uint32(first + np.uint32(i))
+        _eight_blocks(counter, row, frame, purpose, k0, k1, words0, words1, words2, words3, np.int64(i))
 
 
 @numba.njit(nogil=True, cache=True, forceinline=True)
