@@ -1,7 +1,9 @@
 """Where the suite finds parity fixtures and real recordings, and which tests they decide.
 
-EVSIM_PARITY and EVSIM_DATA name the two folders. Tests that need a folder that is not named are not
-collected; the report header says how many cases that leaves out. Nothing is skipped at run time.
+EVSIM_PARITY and EVSIM_DATA name the two folders. Without EVSIM_PARITY the few small fixtures under
+tests/parity are used, and a test is collected if all files that its marker names are there:
+``needs_parity("voxel_ner_{case}.npz")``, where {case} is a parameter of the test. Tests that need a file or
+folder that is absent are not collected; the summary counts them as deselected. Nothing is skipped at run time.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-FOLDERS = {"needs_parity": "EVSIM_PARITY", "needs_data": "EVSIM_DATA"}
+COMMITTED = Path(__file__).resolve().parent / "parity"
 
 
 def _folder(variable: str) -> Path | None:
@@ -19,28 +21,41 @@ def _folder(variable: str) -> Path | None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for marker, variable in FOLDERS.items():
-        config.addinivalue_line("markers", f"{marker}: collected only when {variable} names a folder")
+    config.addinivalue_line(
+        "markers",
+        "needs_parity(*files): fixtures the test reads; without EVSIM_PARITY only those under tests/parity",
+    )
+    config.addinivalue_line("markers", "needs_data: collected only when EVSIM_DATA names a folder")
 
 
 def pytest_report_header() -> list[str]:
-    return [f"{variable}={os.environ.get(variable) or 'unset'}" for variable in FOLDERS.values()]
+    cases = len(list(COMMITTED.glob("*.npz")))
+    parity = _folder("EVSIM_PARITY") or f"unset: the {cases} fixtures committed under tests/parity"
+    return [f"EVSIM_PARITY {parity}", f"EVSIM_DATA {_folder('EVSIM_DATA') or 'unset: no real recordings'}"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    absent = [marker for marker, variable in FOLDERS.items() if _folder(variable) is None]
-    left_out = [item for item in items if any(item.get_closest_marker(marker) for marker in absent)]
+    left_out = [item for item in items if not _has_what_it_needs(item)]
     if left_out:
-        items[:] = [item for item in items if item not in left_out]
+        items[:] = [item for item in items if item not in set(left_out)]
         config.hook.pytest_deselected(items=left_out)
+
+
+def _has_what_it_needs(item: pytest.Item) -> bool:
+    if item.get_closest_marker("needs_data") and _folder("EVSIM_DATA") is None:
+        return False
+    markers = list(item.iter_markers("needs_parity"))
+    if not markers or _folder("EVSIM_PARITY") is not None:
+        return True
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    files = [name.format(**parameters) for marker in markers for name in marker.args]
+    return bool(files) and all((COMMITTED / name).is_file() for name in files)
 
 
 @pytest.fixture(scope="session")
 def parity() -> Path:
     """The folder of parity fixtures."""
-    folder = _folder("EVSIM_PARITY")
-    assert folder is not None, "mark the test needs_parity"
-    return folder
+    return _folder("EVSIM_PARITY") or COMMITTED
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from evsim.isp import IspConfig, IspParameters, camera_light, mosaic_rggb, steps, unprocess
 from evsim.isp.parameters import inverse_gains, mix_colour_matrices
 
-pytestmark = pytest.mark.needs_parity
+pytestmark = pytest.mark.needs_parity("inv_isp_{recorded}.npz")
 NAMES = ("a", "b_lowlight", "c_identity_ccm_limits")
 TOLERANCE = 1e-5
 
