@@ -33,7 +33,7 @@ def random_stream(n: int, seed: int = 0, span: int = 10_000) -> Events:
     )
 
 
-@pytest.mark.needs_parity
+@pytest.mark.needs_parity("voxel_ner_{case}.npz")
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", ["a", "b"])
 def test_published_voxel_grids_are_reproduced(parity: Path, case: str, backend: str) -> None:
