@@ -114,7 +114,9 @@ class DatWriter(EventWriter):
         records = np.empty((len(events), 2), "<u4")
         records[:, 0] = (events.t - self._base) & 0xFFFFFFFF
         records[:, 1] = (
-            events.x.astype(np.uint32) | (events.y.astype(np.uint32) << 14) | (events.p.astype(np.uint32) << 28)
+            events.x.astype(np.uint32)
+            | (events.y.astype(np.uint32) << 14)
+            | (events.p.astype(np.uint32) << 28)
         )
         self._file.write(records.tobytes())
 

@@ -103,6 +103,22 @@ def _require_filters(path: Path, dataset: h5py.Dataset) -> None:
             )
 
 
+def compression_filters(compression: str | None) -> dict[str, Any]:
+    """h5py's arguments for compression None or "blosc" (zstd level 5 with byte shuffle, as DSEC has it).
+
+    Raises InputError for another name, or without hdf5plugin.
+    """
+    if compression is None:
+        return {}
+    if compression != "blosc":
+        raise InputError(f"compression {compression!r} is unknown; expected blosc, or none")
+    try:
+        plugin = importlib.import_module("hdf5plugin")
+    except ImportError as error:
+        raise InputError(f"blosc compression needs hdf5plugin: {INSTALL_PLUGIN}") from error
+    return dict(plugin.Blosc(cname="zstd", clevel=5, shuffle=plugin.Blosc.SHUFFLE))
+
+
 def plain(value: Any) -> Any:
     """An attribute as plain Python: numbers, text, lists."""
     if isinstance(value, bytes):

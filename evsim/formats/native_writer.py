@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import h5py
@@ -15,19 +12,19 @@ from numpy.typing import NDArray
 
 from evsim.errors import InputError
 from evsim.events import Events
-from evsim.formats.hdf5 import INSTALL_PLUGIN, SurvivingFile
+from evsim.formats.hdf5 import compression_filters
+from evsim.formats.hdf5_writer import CHUNK, Hdf5Writer, append_rows, resizable
 from evsim.formats.recording import interval_windows, search_times
 from evsim.formats.rled_layout import counted_attributes, own_attributes
 from evsim.formats.writer import EventWriter
 
-CHUNK = 65536
 LARGEST_INDEX = 1 << 24
 """Milliseconds that ms_to_idx may span, 4.6 hours: a longer or wildly gapped recording has no index."""
 
 Windows = NDArray[np.int64] | Literal["interval"] | None
 
 
-class NativeWriter(EventWriter):
+class NativeWriter(Hdf5Writer):
     """Writes evsim's HDF5 file; see `EventWriter` for the shared arguments.
 
     config: the JSON-able configuration that determines the content; no path, date or worker count, so that
@@ -63,42 +60,22 @@ class NativeWriter(EventWriter):
             config=config,
             overwrite=overwrite,
         )
-        self._filters = _filters(compression)
+        self._filters = compression_filters(compression)
         self._windows = event_windows
-        self._survivor: SurvivingFile | None = None
-        self._file: h5py.File | None = None
         self._columns: dict[str, h5py.Dataset] = {}
 
-    def _open(self, temporary: Path) -> None:
-        self._survivor = SurvivingFile(temporary)
-        # A fixed library version: the default may differ between installations, and with it the bytes.
-        self._file = h5py.File(self._survivor, "w", libver=("earliest", "v110"), track_order=False)
-        pixel = np.dtype("<i2") if max(self.width, self.height) <= 32767 else np.dtype("<u2")
-        kinds: dict[str, np.dtype[Any]] = {
+    def _start(self, file: h5py.File) -> None:
+        pixel = "<i2" if max(self.width, self.height) <= 32767 else "<u2"
+        kinds = {
             "xs": pixel,
             "ys": pixel,
-            "ts": np.dtype("<f8"),
-            "ps": np.dtype(bool),
+            "ts": "<f8",
+            "ps": "?",
+            **({"labels": "u1"} if self.labels else {}),
         }
-        if self.labels:
-            kinds["labels"] = np.dtype("u1")
-        events = self._file.create_group("events")
-        self._columns = {name: self._resizable(events, name, dtype) for name, dtype in kinds.items()}
-        self._index = MillisecondIndex(self._resizable(self._file, "ms_to_idx", np.dtype("<u8")))
-        self._survivor.raise_failure()
-
-    def _resizable(self, group: h5py.Group, name: str, dtype: np.dtype) -> h5py.Dataset:
-        # The explicit fill value makes HDF5 clear the unused end of the last chunk.
-        return group.create_dataset(
-            name,
-            shape=(0,),
-            maxshape=(None,),
-            dtype=dtype,
-            chunks=(CHUNK,),
-            fillvalue=np.zeros((), dtype)[()],
-            track_times=False,
-            **self._filters,
-        )
+        events = file.create_group("events")
+        self._columns = {name: resizable(events, name, kind, **self._filters) for name, kind in kinds.items()}
+        self._index = MillisecondIndex(resizable(file, "ms_to_idx", "<u8", **self._filters))
 
     def _write(self, events: Events) -> None:
         columns = {"xs": events.x, "ys": events.y, "ts": events.t, "ps": events.p.view(bool)}
@@ -106,13 +83,13 @@ class NativeWriter(EventWriter):
             columns["labels"] = events.label
         self._index.extend(events.t)
         for name, values in columns.items():
-            _append(self._columns[name], values)
+            append_rows(self._columns[name], values)
         self._check()
 
     def _write_image(self, image: NDArray[np.uint8], t_us: float) -> None:
         colour = image.ndim == 3
         stored = np.ascontiguousarray(image[..., ::-1]) if colour else np.ascontiguousarray(image)
-        dataset = self._require_file().create_dataset(
+        dataset = self._file.create_dataset(
             f"images/image{len(self.image_times):09d}", data=stored, track_times=False
         )
         dataset.attrs["size"] = np.array(stored.shape, np.int64)
@@ -121,16 +98,12 @@ class NativeWriter(EventWriter):
         dataset.attrs["type"] = "color_bgr" if colour else "greyscale"
         self._check()
 
-    def _finish(self) -> None:
-        file = self._require_file()
+    def _complete(self, file: h5py.File) -> None:
         self._index.finish()
         self._number_images(file)
         for name, value in {**counted_attributes(self), **own_attributes(self)}.items():
             file.attrs[name] = np.int64(value) if isinstance(value, int) else value
         file.attrs["sensor_resolution"] = np.array([self.width, self.height], np.int64)
-        self._check()
-        file.close()
-        self._check()
 
     def _number_images(self, file: h5py.File) -> None:
         times = self._columns["ts"]
@@ -152,36 +125,20 @@ class NativeWriter(EventWriter):
             return
         file.create_dataset("event_indices", data=windows, track_times=False)
 
-    def _abandon(self) -> None:
-        if self._file is not None:
-            # Whatever HDF5 has to say now, the file is complete or about to be removed.
-            with contextlib.suppress(OSError, RuntimeError, ValueError):
-                self._file.close()
-        if self._survivor is not None:
-            self._survivor.close()
-        self._file = self._survivor = None
-        self._columns = {}
-
-    def _check(self) -> None:
-        if self._survivor is not None:
-            self._survivor.raise_failure()
-
-    def _require_file(self) -> h5py.File:
-        if self._file is None:
-            raise ValueError(f"{self.path}: write inside the writer's `with` block")
-        return self._file
-
 
 class MillisecondIndex:
-    """Builds ms_to_idx: entry k is the first event with t >= t_first + 1000 k, up to the last event."""
+    """Builds ms_to_idx: entry k is the first event with t >= first + 1000 k, up to the last event.
 
-    def __init__(self, dataset: h5py.Dataset) -> None:
+    first: microseconds, the first event's time when None.
+    """
+
+    def __init__(self, dataset: h5py.Dataset, *, first: int | None = None) -> None:
         self._dataset = dataset
         self._pending: list[NDArray[np.uint64]] = []
         self._waiting = 0
         self._entries = 0
         self._events = 0
-        self._first: int | None = None
+        self._first = first
         self._overlong = False
 
     def extend(self, t: NDArray[np.int64]) -> None:
@@ -207,7 +164,7 @@ class MillisecondIndex:
 
     def _flush(self) -> None:
         if self._pending:
-            _append(self._dataset, np.concatenate(self._pending))
+            append_rows(self._dataset, np.concatenate(self._pending))
         self._pending, self._waiting = [], 0
 
 
@@ -225,21 +182,3 @@ def require_windows(writer: EventWriter, windows: NDArray[np.int64]) -> NDArray[
             f"expected 0..{writer.event_count}"
         )
     return found
-
-
-def _append(dataset: h5py.Dataset, values: NDArray[Any]) -> None:
-    start = dataset.shape[0]
-    dataset.resize((start + len(values),))
-    dataset[start:] = values
-
-
-def _filters(compression: str | None) -> dict[str, Any]:
-    if compression is None:
-        return {}
-    if compression != "blosc":
-        raise InputError(f"compression {compression!r} is unknown; expected blosc, or none")
-    try:
-        plugin = importlib.import_module("hdf5plugin")
-    except ImportError as error:
-        raise InputError(f"blosc compression needs hdf5plugin: {INSTALL_PLUGIN}") from error
-    return dict(plugin.Blosc(cname="zstd", clevel=5, shuffle=plugin.Blosc.SHUFFLE))

@@ -57,7 +57,7 @@ class RledMemmapRecording(IndexedRecording):
     """
 
     def __init__(self, path: Path, *, size: tuple[int, int] | None = None, unit: str | None = None) -> None:
-        attributes = _load_metadata(path)
+        attributes = load_metadata(path)
         self._t, self._xy, self._p = (map_npy(path / f"{name}.npy") for name in ("t", "xy", "p"))
         n = len(self._t) if self._t.ndim else 0
         shapes = (self._t.shape, self._xy.shape, self._p.shape)
@@ -265,7 +265,8 @@ def _map_if_there(path: Path) -> NDArray[Any] | None:
     return map_npy(path) if path.is_file() else None
 
 
-def _load_metadata(path: Path) -> dict[str, Any]:
+def load_metadata(path: Path) -> dict[str, Any]:
+    """The object in a folder's metadata.json, empty without one. Raises FormatError for anything else."""
     file = path / "metadata.json"
     if not file.is_file():
         return {}
