@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,8 +99,7 @@ def best_of(work: Callable[[], object], repeats: int = 5) -> float:
 def time_table(frames: list[NDArray[np.uint8]], factor: int = 8) -> None:
     """Time per output frame, one thread."""
     cv2.setNumThreads(1)
-    numba.set_num_threads(1)
-    interpolator = FlowInterpolator()
+    interpolator = FlowInterpolator(threads=1)
     print(
         f"\n{'ms, 1 thread, 1280x720 RGB':34}{'prepare':>9}{'at':>9}{f'frame x{factor}':>14}{'cut test':>10}"
     )
@@ -120,6 +118,12 @@ def main() -> None:
     """Print the tables."""
     default = Path(os.environ.get("EVSIM_DATA", ".")) / "clips"
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else default
+    missing = [name for name in NAMES if not (folder / name).exists()]
+    if missing:
+        print(
+            f"{folder} has no {', '.join(missing)}: name the folder of clips, or set EVSIM_DATA; nothing measured"
+        )
+        return
     clips = {name: read_video(folder / name) for name in NAMES}
     prediction_table(clips)
     cut_table(clips)
