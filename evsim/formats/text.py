@@ -1,25 +1,33 @@
-"""Text, one event a line: ``t x y p`` with t in seconds, as the event-camera dataset (ECD) has it."""
+"""Text, one event a line: ``t x y p`` with t in seconds, as the event-camera dataset (ECD) has it; also gzipped."""
 
 from __future__ import annotations
 
+import contextlib
+import gzip
+import io
+import itertools
 import os
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evsim.errors import FormatError, InputError
 from evsim.events import Events
 from evsim.formats.catalogue import HEAD_BYTES, Format, register
 from evsim.formats.recording import BLOCK, Recording
 from evsim.formats.rled_layout import sensor_size
+from evsim.formats.sidecar import Arrays, kept_index
 from evsim.formats.units import (
     EXACT_SECONDS_US,
     TimeUnit,
     check_unit,
+    epoch_origin,
     polarity_coding,
     to_microseconds,
     to_pixels,
@@ -28,6 +36,9 @@ from evsim.formats.units import (
 from evsim.formats.writer import EventWriter
 
 HEADERS = ("comment", "size", "none")
+GZIP_MAGIC = b"\x1f\x8b"
+V2E_MARK = b"#!events.txt"
+"""How v2e begins its text, which is a format of its own: it may have a fifth column."""
 _SIZE = re.compile(rb"\bwidth=(\d+) height=(\d+)")
 _ORIGIN = re.compile(rb"\bt_origin=(-?\d+)")
 _SIDES = re.compile(rb"^\s*(\d+)\s+(\d+)\s*$")
@@ -41,7 +52,8 @@ _NAMES = (
 
 def sniff(path: Path, head: bytes) -> bool:
     """True if the first line that is no comment, size or column header holds four numbers."""
-    if not head or b"\0" in head:
+    head = unzipped(head)
+    if not head or b"\0" in head or head.startswith(V2E_MARK):
         return False
     lines = head.splitlines()
     cut_off = len(head) >= HEAD_BYTES
@@ -53,6 +65,32 @@ def sniff(path: Path, head: bytes) -> bool:
     return b"evsim.events text" in lines[0] or (_SIDES.match(lines[-1]) is not None and not cut_off)
 
 
+def unzipped(head: bytes) -> bytes:
+    """The first bytes of a file as text, whether it is gzipped or not; nothing where that is damaged."""
+    if not head.startswith(GZIP_MAGIC):
+        return head
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, HEAD_BYTES)
+    except zlib.error:
+        return b""
+
+
+@contextlib.contextmanager
+def open_text(path: Path) -> Iterator[IO[bytes]]:
+    """The file's lines as bytes, gzipped or not. Raises FormatError where gzip finds damage."""
+    with path.open("rb") as plain:
+        packed = plain.read(2) == GZIP_MAGIC
+        plain.seek(0)
+        if not packed:
+            yield plain
+            return
+        try:
+            with gzip.GzipFile(fileobj=plain) as file:
+                yield file
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise FormatError(path, f"damaged or cut short: {error}") from error
+
+
 class TextRecording(Recording):
     """A text file of rows t x y p, streamed.
 
@@ -61,48 +99,104 @@ class TextRecording(Recording):
     cannot be read, InputError when size or unit must be told.
     """
 
+    name: ClassVar[str] = "text"
+    widths: ClassVar[tuple[int, ...]] = (4,)
+
     def __init__(self, path: Path, *, size: tuple[int, int] | None = None, unit: str | None = None) -> None:
-        self._first_line, sides, origin, sample = _preamble(path)
+        self._first_line, self._first_byte, sides, origin, sample = _preamble(path)
         told = check_unit(unit)
         if told is None:
             told = _unit_of(path, sample)
-        rows = _parse(path, sample, self._first_line)
+        rows = _parse(path, sample, self._first_line, self.widths)
+        self._columns = rows.shape[1] or self.widths[0]
+        self._shift = 0
+        if origin is None:
+            times = to_microseconds(np.ascontiguousarray(rows[:1, 0]), told, path, "the first event")[0]
+            origin = self._shift = epoch_origin(int(times[0])) if len(times) else 0
         super().__init__(
             path,
-            "text",
+            self.name,
             sensor_size(path, sides, order="wh", image_shape=None, given=size),
             t_origin=origin,
             unit=told,
             polarity=polarity_coding(rows[:, 3]),
             subpixel=not np.array_equal(rows[:, 1:3], np.rint(rows[:, 1:3])),
+            has_labels=self._columns == 5,
         )
-        self._count: int | None = None
+        self._index: Arrays | None = None
 
     def __len__(self) -> int:
-        if self._count is None:
-            with self.path.open("rb") as file:
-                self._count = sum(1 for line in islice(file, self._first_line, None) if _is_row(line))
-        return self._count
+        return int(self._indexed()["events"].sum())
+
+    def between(self, t0: int, t1: int) -> Events:
+        index = self._indexed()
+        inside = np.flatnonzero((index["events"] > 0) & (index["last"] >= t0) & (index["first"] < t1))
+        if not len(inside):
+            return self.empty()
+        rounded = self.rounded_times
+        parts = [self.empty()]
+        for block in self._parsed(index, int(inside[0]), int(inside[-1]) + 1):
+            parts.append(self._check(block, int(index["events"][: inside[0]].sum()), None).between(t0, t1))
+        self.rounded_times = rounded
+        return Events.concatenate(parts)
 
     def _blocks(self) -> Iterator[Events]:
-        with self.path.open("rb") as file:
-            next(islice(file, self._first_line, self._first_line), None)
-            line = self._first_line
-            while lines := list(islice(file, BLOCK)):
-                rows = _parse(self.path, lines, line)
-                place = f"lines {line + 1}..{line + len(lines)}"
+        start = {"bytes": np.array([self._first_byte]), "lines": np.array([self._first_line])}
+        return self._parsed(start, 0, None)
+
+    def _parsed(
+        self, index: Mapping[str, NDArray[np.int64]], first: int, stop: int | None
+    ) -> Iterator[Events]:
+        """The events of blocks first..stop-1, to the end of the file without `stop`."""
+        with open_text(self.path) as file:
+            file.seek(int(index["bytes"][first]))
+            line = int(index["lines"][first])
+            for _ in itertools.count() if stop is None else range(first, stop):
+                lines = list(islice(file, BLOCK))
+                if not lines:
+                    return
+                yield self._events(lines, line)
                 line += len(lines)
-                t, rounded = to_microseconds(np.ascontiguousarray(rows[:, 0]), self.unit, self.path, place)
-                self.rounded_times += rounded
-                yield Events(
-                    t,
-                    to_pixels(np.ascontiguousarray(rows[:, 1]), self.path, place),
-                    to_pixels(np.ascontiguousarray(rows[:, 2]), self.path, place),
-                    to_polarity(np.ascontiguousarray(rows[:, 3]), self.path, place),
-                    self.width,
-                    self.height,
-                    self.t_origin,
-                )
+
+    def _events(self, lines: list[bytes], before: int) -> Events:
+        rows = _parse(self.path, lines, before, (self._columns,))
+        place = f"lines {before + 1}..{before + len(lines)}"
+        t, x, y, p, *label = (np.ascontiguousarray(column) for column in rows.T)
+        times, rounded = to_microseconds(t, self.unit, self.path, place)
+        self.rounded_times += rounded
+        return Events(
+            times - self._shift,
+            to_pixels(x, self.path, place),
+            to_pixels(y, self.path, place),
+            to_polarity(p, self.path, place),
+            self.width,
+            self.height,
+            self.t_origin,
+            self._labels(label[0], place) if label else None,
+        )
+
+    def _labels(self, column: NDArray[np.float64], place: str) -> NDArray[np.uint8]:
+        raise FormatError(self.path, "has five columns, expected four", place=place)
+
+    def _indexed(self) -> Arrays:
+        if self._index is None:
+            counted = self.rounded_times
+            self._index = kept_index(self.path, self.format, self._build_index)
+            self.rounded_times = counted
+        return self._index
+
+    def _build_index(self) -> Arrays:
+        """Where every block of lines begins, how many events it holds and their first and last time."""
+        rows: list[tuple[int, ...]] = []
+        place, line = self._first_byte, self._first_line
+        with open_text(self.path) as file:
+            file.seek(place)
+            while lines := list(islice(file, BLOCK)):
+                t = self._events(lines, line).t
+                rows.append((place, line, len(t), int(t[0]) if len(t) else 0, int(t[-1]) if len(t) else 0))
+                place, line = place + sum(map(len, lines)), line + len(lines)
+        table = np.array(rows, np.int64).reshape(-1, 5)
+        return dict(zip(("bytes", "lines", "events", "first", "last"), table.T))
 
 
 class TextWriter(EventWriter):
@@ -143,16 +237,26 @@ class TextWriter(EventWriter):
             raise InputError(f"{self.path}: only header comment has a place for t_origin = {t_origin}")
         self._header = header
         self._file: IO[str] | None = None
+        self._plain: IO[bytes] | None = None
 
     def _open(self, temporary: Path) -> None:
-        self._file = temporary.open("w", encoding="ascii", newline="\n")
+        if self.path.name.lower().endswith(".gz"):
+            # Without a name and a time in its header, so that the same input gives the same bytes.
+            self._plain = temporary.open("wb")
+            packed = gzip.GzipFile("", "wb", 6, self._plain, mtime=0)
+            self._file = io.TextIOWrapper(packed, encoding="ascii", newline="\n")  # type: ignore[arg-type]
+        else:
+            self._file = temporary.open("w", encoding="ascii", newline="\n")
+        self._write_header(self._file)
+
+    def _write_header(self, file: IO[str]) -> None:
         if self._header == "comment":
-            self._file.write(
+            file.write(
                 f"# evsim.events text: width={self.width} height={self.height} t_origin={self.t_origin}; "
                 "columns: t [s] x y p\n"
             )
         elif self._header == "size":
-            self._file.write(f"{self.width} {self.height}\n")
+            file.write(f"{self.width} {self.height}\n")
 
     def _write(self, events: Events) -> None:
         assert self._file is not None
@@ -165,15 +269,16 @@ class TextWriter(EventWriter):
         self._file.write("".join([row % values for values in zip(*lists)]))
 
     def _finish(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        for file in (self._file, self._plain):
+            if file is not None:
+                file.close()
 
     def _abandon(self) -> None:
-        if self._file is not None:
-            try:
-                self._file.close()
-            except OSError:
-                self._file = None
+        for file in (self._file, self._plain):
+            if file is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    file.close()
+        self._file = self._plain = None
 
 
 def _is_row(line: bytes) -> bool:
@@ -193,10 +298,10 @@ def _names_columns(text: bytes) -> bool:
     return len(words) == 4 and all(word in names for word, names in zip(words, _NAMES))
 
 
-def _preamble(path: Path) -> tuple[int, list[int] | None, int, list[bytes]]:
-    """Number of lines before the data, sensor sides or None, origin, and the first data lines."""
-    sides, origin, before = None, 0, 0
-    with path.open("rb") as file:
+def _preamble(path: Path) -> tuple[int, int, list[int] | None, int | None, list[bytes]]:
+    """Lines and bytes before the data, sensor sides and origin or None, and the first data lines."""
+    sides, origin, before, place = None, None, 0, 0
+    with open_text(path) as file:
         for line in file:
             text = line.strip()
             if text.startswith(b"#"):
@@ -206,9 +311,10 @@ def _preamble(path: Path) -> tuple[int, list[int] | None, int, list[bytes]]:
             elif header := _SIDES.match(text):
                 sides = [int(side) for side in header.groups()]
             elif text and not _names_columns(text):
-                return before, sides, origin, [line, *islice(file, 1000)]
+                return before, place, sides, origin, [line, *islice(file, 1000)]
             before += 1
-    return before, sides, origin, []
+            place += len(line)
+    return before, place, sides, origin, []
 
 
 def _unit_of(path: Path, sample: list[bytes]) -> TimeUnit:
@@ -221,18 +327,18 @@ def _unit_of(path: Path, sample: list[bytes]) -> TimeUnit:
     )
 
 
-def _parse(path: Path, lines: list[bytes], before: int) -> np.ndarray:
+def _parse(path: Path, lines: list[bytes], before: int, widths: tuple[int, ...]) -> NDArray[np.float64]:
     rows = [line for line in lines if _is_row(line)]
     if not rows:
-        return np.empty((0, 4))
+        return np.empty((0, widths[0]))
     try:
         table = np.loadtxt(rows, np.float64, ndmin=2)
     except ValueError:
         table = np.empty((0, 0))
-    if table.shape == (len(rows), 4):
+    if table.shape[0] == len(rows) and table.shape[1] in widths:
         return table
     for number, line in enumerate(lines, before + 1):
-        if _is_row(line) and len(_numbers(line)) != 4:
+        if _is_row(line) and len(_numbers(line)) not in widths:
             shown = line.strip().decode(errors="replace")[:60]
             raise FormatError(path, f"is {shown!r}, expected four numbers t x y p", place=f"line {number}")
     raise FormatError(
@@ -244,7 +350,7 @@ register(
     Format(
         name="text",
         summary="text rows t x y p, t in seconds with 9 decimals (ECD)",
-        suffixes=(".txt",),
+        suffixes=(".txt", ".txt.gz"),
         sniff=sniff,
         open=TextRecording,
         create=TextWriter,
