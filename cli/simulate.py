@@ -115,7 +115,13 @@ def video(source: Path, output: Path, **options: Any) -> None:
 @simulate.command(cls=Verb)
 @input_argument
 @output_option(OUTPUT_HELP)
-@click.option("--motion", default="circle", help="Camera path: circle, pan, zigzag, zoom-rotate, shake.")
+@click.option(
+    "--motion",
+    type=click.Choice(["circle", "pan", "zigzag", "zoom-rotate", "shake"]),
+    default="circle",
+    show_default=True,
+    help="Camera path.",
+)
 @click.option("--amplitude", type=float, default=20.0, show_default=True, help="Largest shift in pixels.")
 @click.option("--duration", type=float, default=1.0, show_default=True, help="Seconds.")
 @click.option("--fps", type=float, default=30.0, show_default=True, help="Rendered frames per second.")
@@ -127,7 +133,7 @@ def video(source: Path, output: Path, **options: Any) -> None:
 @threads_option
 @overwrite_option
 @dry_run_option
-def image(source: Path, output: Path, motion: str, amplitude: float, duration: float, **options: Any) -> None:
+def image(source: Path, output: Path, motion: Any, amplitude: float, duration: float, **options: Any) -> None:
     """Events of a still image under a known camera motion.
 
     Example: evsim simulate image photo.jpg -o photo.h5 --motion zigzag --duration 2

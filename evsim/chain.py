@@ -13,7 +13,7 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from evsim import configuration
 from evsim.configuration import Tree
@@ -181,8 +181,8 @@ def _timed(
 
 
 def simulate(
-    frames: ArrayLike | Sequence[NDArray[Any]],
-    times: ArrayLike | float,
+    frames: NDArray[Any] | Sequence[NDArray[Any]],
+    times: NDArray[np.int64] | Sequence[int] | float,
     *,
     preset: str = DEFAULT_PRESET,
     config: SimulationConfig | None = None,

@@ -297,7 +297,7 @@ def _space_time_picture(events: Events, *, window_us: int = 60_000, points: int 
     part = part[:: max(1, len(part) // points)]
     figure = Figure(figsize=(4.8, 3.6), dpi=100)
     canvas = FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0), projection="3d")
+    axes: Any = figure.add_axes((0.0, 0.0, 1.0, 1.0), projection="3d")  # Axes3D, which add_axes cannot tell
     colours = np.where(part.p > 0, ON_COLOUR, OFF_COLOUR)
     axes.scatter(part.t / 1000, part.x, HEIGHT - part.y.astype(int), s=1.5, c=colours, depthshade=False)
     axes.set(xlabel="t", ylabel="x", zlabel="y", xticklabels=[], yticklabels=[], zticklabels=[])

@@ -26,7 +26,7 @@ class RowBands:
     """
 
     def __init__(self, threads: int | None = None) -> None:
-        self.threads = threads or numba.config.NUMBA_NUM_THREADS
+        self.threads = threads or int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
         self._pool: ThreadPoolExecutor | None = None
 
     def run(self, function: Callable[..., None], shape: tuple[int, int], *arguments: Any) -> None:
