@@ -7,7 +7,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -183,20 +183,25 @@ class NpzWriter(EventWriter):
             arrays["config"] = self.config_json
         if self.image_times:
             arrays["image_times"] = np.array(self.image_times, np.float64)
-        with zipfile.ZipFile(self._temporary, "w", zipfile.ZIP_STORED) as archive:
-            for name, column in self._columns.items():
-                with archive.open(_entry(name), "w", force_zip64=True) as member:
-                    member.write(npy_header(column.dtype, column.shape))
-                    column.copy_data_to(member)
-            for name, value in arrays.items():
-                with archive.open(_entry(name), "w", force_zip64=True) as member:
-                    npy_format.write_array(member, np.asarray(value), allow_pickle=False)
+        write_archive(self._temporary, {**self._columns, **arrays})
 
     def _abandon(self) -> None:
         for file in self._files:
             with contextlib.suppress(OSError):
                 file.close()
         self._files, self._columns = [], {}
+
+
+def write_archive(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write a .npz of arrays, numbers, text and `NpyColumn`s, stored plainly; the same input, the same bytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, value in arrays.items():
+            with archive.open(_entry(name), "w", force_zip64=True) as member:
+                if isinstance(value, NpyColumn):
+                    member.write(npy_header(value.dtype, value.shape))
+                    value.copy_data_to(member)
+                else:
+                    npy_format.write_array(member, np.asarray(value), allow_pickle=False)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
