@@ -1,7 +1,34 @@
-"""Events as images and tensors: voxel grids, event frames, polarity frames, integrated log intensity."""
+"""Events as images and tensors: voxel grids by name, frames, surfaces, stacks, integrated log intensity."""
 
-from evsim.represent.frames import event_frame, polarity_frames
+from evsim.represent.exposure import eger, egers
+from evsim.represent.frames import event_frame, event_frames, polarity_frames, time_surface
 from evsim.represent.integration import integrate, to_display
-from evsim.represent.voxels import VOXEL_RULES, voxel_grid
+from evsim.represent.normalization import NORMALIZATIONS, normalize
+from evsim.represent.rules import VOXEL_RULES, VoxelRule
+from evsim.represent.stacks import EvinrStack, evinr_stack, stacked_histogram
+from evsim.represent.targets import TargetVoxels, frames_to_voxel, reverse_time, target_voxels
+from evsim.represent.voxels import voxel_grid, voxel_grids
 
-__all__ = ["VOXEL_RULES", "event_frame", "integrate", "polarity_frames", "to_display", "voxel_grid"]
+__all__ = [
+    "NORMALIZATIONS",
+    "VOXEL_RULES",
+    "EvinrStack",
+    "TargetVoxels",
+    "VoxelRule",
+    "eger",
+    "egers",
+    "event_frame",
+    "event_frames",
+    "evinr_stack",
+    "frames_to_voxel",
+    "integrate",
+    "normalize",
+    "polarity_frames",
+    "reverse_time",
+    "stacked_histogram",
+    "target_voxels",
+    "time_surface",
+    "to_display",
+    "voxel_grid",
+    "voxel_grids",
+]

@@ -1,4 +1,4 @@
-"""The one check that every representation needs before it writes to pixels."""
+"""The checks that representations need before they write to pixels."""
 
 from __future__ import annotations
 
@@ -10,16 +10,26 @@ from evsim.events import Events
 
 def require_pixels(events: Events) -> Events:
     """`events` if all coordinates are whole pixels of the sensor. Raises InputError otherwise."""
-    if events.x.dtype.kind == "f":
-        raise InputError("the events have sub-pixel coordinates; round them to whole pixels first")
+    require_whole(events)
     for name, column, side in (("x", events.x, events.width), ("y", events.y, events.height)):
-        if len(column) and column.max() >= side:
-            outside = int(np.count_nonzero(column >= side))
+        if len(column) and (column.max() >= side or column.min() < 0):
+            outside = int(np.count_nonzero((column >= side) | (column < 0)))
             raise InputError(
                 f"{outside} of {len(events)} events lie outside the sensor of "
-                f"{events.width}x{events.height}: {name} reaches {column.max()}"
+                f"{events.width}x{events.height}: {name} spans {column.min()}..{column.max()}"
             )
     return events
+
+
+def has_subpixels(events: Events) -> bool:
+    """True for float coordinates, of numpy or torch."""
+    return str(events.x.dtype).removeprefix("torch.").startswith(("float", "bfloat"))
+
+
+def require_whole(events: Events) -> None:
+    """Raises InputError for sub-pixel coordinates."""
+    if has_subpixels(events):
+        raise InputError("the events have sub-pixel coordinates; round them to whole pixels first")
 
 
 def flat_index(events: Events) -> np.ndarray:

@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from evsim.errors import InputError
 from evsim.events import Events
-from evsim.kernels.voxelize import voxelize
-from evsim.registry import Registry
-from evsim.represent.pixels import require_pixels
+from evsim.kernels.voxelize import Placement, PlaneLayout, voxelize
+from evsim.represent.arrays import is_tensor, output, positions, same_kind, take
+from evsim.represent.normalization import normalize
+from evsim.represent.pixels import has_subpixels
+from evsim.represent.rules import VOXEL_RULES, Interpolation, Polarity
 
-Polarity = Literal["signed", "split"]
-
-
-class BinCoordinates(NamedTuple):
-    """How a rule places events among the bins: tau = (t - start) * scale + offset."""
-
-    t: NDArray[Any]
-    start: float
-    scale: float
-    offset: float
-
-
-VOXEL_RULES: Registry[Any] = Registry("voxel grid rule")
-"""Name -> function (times, bins, (t_first, t_last)) -> BinCoordinates."""
-
-
-@VOXEL_RULES.register("e2vid")
-def e2vid(t: NDArray[np.int64], bins: int, span: tuple[int, int]) -> BinCoordinates:
-    """tau runs from 0 at the first time to bins - 1 at the last (Rebecq et al. 2019, "Events-to-Video").
-
-    Where both times are equal the events are spread over the bins in their order.
-    """
-    first, last = span
-    if last > first:
-        return BinCoordinates(t, float(first), (bins - 1) / (last - first), 0.0)
-    order = np.arange(len(t))
-    return BinCoordinates(order, 0.0, (bins - 1) / max(1, len(t) - 1), 0.0)
+_FIRST_AND_LAST = np.array([0, -1])
 
 
 def voxel_grid(
@@ -47,53 +24,252 @@ def voxel_grid(
     bins: int,
     *,
     rule: str = "e2vid",
-    polarity: Polarity = "signed",
-    window: tuple[int, int] | None = None,
-    minimum_events: int = 1,
+    polarity: Polarity | None = None,
+    interpolation: Interpolation | None = None,
+    normalization: str | None = None,
+    window: tuple[float, float] | None = None,
+    minimum_events: int | None = None,
+    out: Any = None,
+    accumulate: bool = False,
+    deterministic: bool = False,
+    threads: int = 1,
     backend: str | None = None,
-) -> NDArray[np.float32]:
-    """float32 (bins, H, W) voxel grid, each event shared linearly between two neighbouring bins.
+) -> Any:
+    """float32 (bins, H, W) voxel grid of one window of events, (2 * bins, H, W) with split polarity.
 
-    rule: a name in `VOXEL_RULES`. polarity: "signed" adds +1 and -1; "split" gives (2 * bins, H, W), the
-    ON events' bins and then the OFF events', both positive. window: microseconds (first, last) that the
-    bins span, the first and last event when None. minimum_events: fewer give zeros (networks of the E2VID+
-    family are trained with 3). backend: see `evsim.kernels.voxelize`. Raises InputError for events outside
-    window or sensor.
+    Columns of numpy arrays give an array, columns of torch tensors a tensor on their device.
+
+    rule: a name in `VOXEL_RULES`. With t0, t1 the window, B bins, n = (t - t0) / (t1 - t0), an event adds
+    max(0, 1 - abs(tau - b)) to each bin b, where
+
+    ==================  =====================================  ==============================================
+    rule                tau                                    at the ends, and for a window of one time
+    ==================  =====================================  ==============================================
+    e2vid               n (B - 1)                              one time: duration 1, so all in bin 0
+    ner                 n (B - 1)                              fewer than 3 events: zeros; one time: spread
+                                                               linearly over the bins in order of the stream
+    dsec                n (B - 1), sub-pixel                   one time: all in bin 0 (published: NaN)
+    tonic               n B                                    beyond bin B - 1 left out, so the last event
+                                                               vanishes; one time: bin 0 (published: fails)
+    openeb              n B - 0.5                              beyond 0..B-1 left out: half the weight of the
+                                                               first and last event; one time: half in bin 0
+    openeb_torch        n B - 0.5, floor(tau) clamped          the first half bin leaks into bin 1, the last
+                                                               keeps all; one time: halves in bins 0 and 1
+    timelens            (t - t0) (B - 1) / (t1 - t0 + 1 us),   one time: all in bin 0
+                        sub-pixel
+    timelens_xl         floor((t - t0) B / (t1 - t0 + 1 us)),  one time: all in bin 0
+                        all to one bin, sub-pixel
+    rpg                 n (B - 1), sub-pixel                   one time: all in bin 0
+    stacked_histogram   floor(n B), at most B - 1,             one time: all in bin 0
+                        all to one bin
+    ==================  =====================================  ==============================================
+
+    A window without events gives zeros by every rule, and nothing ever gives NaN.
+    "sub-pixel": float coordinates are shared among the four pixels around them, less what falls beside the
+    sensor; other rules refuse them.
+    polarity: "signed" adds +1 and -1; "split" gives the ON events' bins and then the OFF events', both
+    positive; "split_off_first" the other way round. None: signed, but stacked_histogram is split_off_first.
+    interpolation: "linear" or "nearest" (all to bin floor(tau + 1/2)) instead of the rule's own.
+    normalization: a name in `NORMALIZATIONS`, see `normalize`.
+    window: microseconds (t0, t1), also fractions; all events must lie in it. None: the first and last event.
+    minimum_events: fewer give zeros; None: the rule's own number.
+    out: contiguous float32 of the result's shape and kind, overwritten and returned. accumulate: add to what
+    `out` holds instead.
+    deterministic, threads, backend: see `evsim.kernels.voxelize`.
+    Raises InputError for events outside window or sensor, and for unknown names.
     """
+    chosen = VOXEL_RULES[rule]
+    kind = chosen.polarity if polarity is None else polarity
+    grid = output(out, (channels(bins, kind), events.height, events.width), np.float32, events.t)
+    count = len(events.t)
+    if window is not None:
+        ends = window
+    elif count:
+        t = events.t
+        ends = (t[0], t[-1]) if not is_tensor(t) else tuple(take(t, _FIRST_AND_LAST))
+    else:
+        ends = (0, 0)
+    if window is not None:
+        _require_window(events, window)
+    fill_windows(
+        events,
+        bins,
+        rule,
+        np.array([[0, count]]),
+        np.array([ends], np.float64),
+        grid,
+        polarity=kind,
+        interpolation=interpolation,
+        minimum_events=minimum_events,
+        accumulate=accumulate,
+        deterministic=deterministic,
+        threads=threads,
+        backend=backend,
+    )
+    return grid if normalization is None else normalize(grid, normalization, out=grid)
+
+
+def voxel_grids(
+    events: Events,
+    bins: int,
+    windows: ArrayLike | Sequence[tuple[float, float]],
+    *,
+    span: Literal["events", "window"] = "events",
+    rule: str = "e2vid",
+    polarity: Polarity | None = None,
+    interpolation: Interpolation | None = None,
+    normalization: str | None = None,
+    minimum_events: int | None = None,
+    out: Any = None,
+    accumulate: bool = False,
+    deterministic: bool = False,
+    threads: int = 1,
+    backend: str | None = None,
+) -> Any:
+    """float32 (K, channels, H, W): the voxel grids of K windows of one stream, in one call.
+
+    windows: (K, 2) microseconds; window [a, b) holds the events with a <= t < b and may overlap others.
+    span: what the bins of a window span: its first and last event ("events", as `voxel_grid` without
+    `window`) or the window itself. So grid k equals `voxel_grid(events.between(*windows[k]), bins)` with or
+    without `window=windows[k]`; see there for the other arguments, `out` here being (K, channels, H, W).
+    Raises InputError as `voxel_grid` does, and for windows that are not pairs of increasing times.
+    """
+    chosen = VOXEL_RULES[rule]
+    kind = chosen.polarity if polarity is None else polarity
+    if span not in ("events", "window"):
+        raise InputError(f"span {span!r}, expected events or window")
+    borders = np.asarray(windows)
+    if borders.ndim != 2 or borders.shape[1] != 2 or not (borders[:, 0] < borders[:, 1]).all():
+        raise InputError(f"windows have shape {borders.shape}, expected (K, 2) rows of start < end")
+    shape = (len(borders), channels(bins, kind), events.height, events.width)
+    grids = output(out, shape, np.float32, events.t)
+    ranges = positions(events.t, borders)
+    ends = borders.astype(np.float64)
+    filled = ranges[:, 0] < ranges[:, 1]
+    if span == "events" and filled.any():
+        index = np.stack([ranges[filled, 0], ranges[filled, 1] - 1], 1)
+        ends[filled] = take(events.t, index.reshape(-1)).reshape(-1, 2)
+    fill_windows(
+        events,
+        bins,
+        rule,
+        ranges,
+        ends,
+        grids,
+        polarity=kind,
+        interpolation=interpolation,
+        minimum_events=minimum_events,
+        accumulate=accumulate,
+        deterministic=deterministic,
+        threads=threads,
+        backend=backend,
+    )
+    if normalization is not None:
+        for grid in grids:
+            normalize(grid, normalization, out=grid)
+    return grids
+
+
+def channels(bins: int, polarity: str) -> int:
+    """Channels of a voxel grid. Raises InputError for bins or a polarity that cannot be."""
     if bins < 1:
         raise InputError(f"a voxel grid of {bins} bins; expected at least 1")
-    if polarity not in ("signed", "split"):
-        raise InputError(f"polarity {polarity!r}, expected signed or split")
-    place = VOXEL_RULES[rule]
-    require_pixels(events)
-    out = np.zeros((2 * bins if polarity == "split" else bins, events.height, events.width), np.float32)
-    if len(events) < max(1, minimum_events):
-        return out
-    coordinates: BinCoordinates = place(events.t, bins, _span(events, window))
-    return voxelize(
-        coordinates.t,
-        events.x,
-        events.y,
-        events.p,
-        bins=bins,
-        height=events.height,
-        width=events.width,
-        start=coordinates.start,
-        scale=coordinates.scale,
-        offset=coordinates.offset,
-        split=polarity == "split",
-        backend=backend,
-        out=out,
-    )
+    if polarity == "signed":
+        return bins
+    if polarity in ("split", "split_off_first"):
+        return 2 * bins
+    raise InputError(f"polarity {polarity!r}, expected signed, split or split_off_first")
 
 
-def _span(events: Events, window: tuple[int, int] | None) -> tuple[int, int]:
-    first, last = int(events.t[0]), int(events.t[-1])
-    if window is None:
-        return first, last
-    if window[0] >= window[1] or first < window[0] or last > window[1]:
+def fill_windows(
+    events: Events,
+    bins: int,
+    name: str,
+    ranges: NDArray[np.int64],
+    ends: NDArray[np.float64],
+    grids: Any,
+    *,
+    polarity: Polarity | None = None,
+    interpolation: Interpolation | None = None,
+    minimum_events: int | None = None,
+    accumulate: bool = False,
+    **options: Any,
+) -> None:
+    """Write the voxel grids of K windows to `grids`, (K, channels, H, W) or K * channels planes.
+
+    name: the rule. ranges: (K, 2), the events of each window; ends: (K, 2), the times its bins span.
+    options: of the kernel. Arguments and errors otherwise as those of `voxel_grid`.
+    """
+    rule = VOXEL_RULES[name]
+    polarity = polarity or rule.polarity
+    planes = grids.reshape(-1, events.height, events.width)
+    if not rule.subpixel and has_subpixels(events):
         raise InputError(
-            f"events from {first} to {last} us do not lie in the window {window[0]}..{window[1]} us; "
+            f"the events have sub-pixel coordinates, which rule {name!r} does not define; round them to "
+            "whole pixels first"
+        )
+    how, offset = rule.interpolation, rule.offset
+    if interpolation is not None and interpolation != how:
+        if interpolation not in ("linear", "nearest"):
+            raise InputError(f"interpolation {interpolation!r}, expected linear or nearest")
+        how, offset = interpolation, offset + (0.5 if interpolation == "nearest" else -0.5)
+    layout = {
+        "signed": PlaneLayout(bins, 1, 0, 0),
+        "split": PlaneLayout(2 * bins, 1, 0, bins),
+        "split_off_first": PlaneLayout(2 * bins, 1, bins, 0),
+    }[polarity]
+    duration = ends[:, 1] - ends[:, 0] + rule.extra_us
+    flat = duration <= 0
+    duration[flat] = 1.0
+    least = rule.minimum_events if minimum_events is None else minimum_events
+    if least > 1:
+        few = ranges[:, 1] - ranges[:, 0] < least
+        ranges = np.where(few[:, None], ranges[:, :1], ranges)
+    spread = flat & (ranges[:, 0] < ranges[:, 1]) if rule.spread else flat[:0]
+    columns = (events.t, events.x, events.y, events.p)
+    steps = float(rule.steps(bins))
+    voxelize(
+        *columns,
+        bins=bins,
+        ranges=np.where(spread[:, None], ranges[:, :1], ranges) if spread.any() else ranges,
+        placement=Placement(ends[:, 0], duration, steps, offset, how, rule.edge),
+        layout=layout,
+        out=planes,
+        accumulate=accumulate,
+        **options,
+    )
+    for k in np.flatnonzero(spread):
+        # Of these events only the order is known: it takes the place of the time.
+        first, last = ranges[k].tolist()
+        voxelize(
+            _order(last - first, events.t),
+            *(column[first:last] for column in columns[1:]),
+            bins=bins,
+            ranges=np.array([[0, last - first]]),
+            placement=Placement(
+                np.zeros(1), np.array([max(1.0, last - first - 1.0)]), steps, offset, how, rule.edge
+            ),
+            layout=layout,
+            out=planes[k * layout.window : (k + 1) * layout.window],
+            accumulate=True,
+            **options,
+        )
+
+
+def _order(count: int, like: Any) -> Any:
+    """0, 1, .. count - 1 as times of the kind of `like`."""
+    return same_kind(np.arange(count), like)
+
+
+def _require_window(events: Events, window: tuple[float, float]) -> None:
+    t0, t1 = window
+    if not t0 < t1:
+        raise InputError(f"window {t0}..{t1} us, expected a start before its end")
+    if len(events.t) == 0:
+        return
+    first, last = take(events.t, _FIRST_AND_LAST).tolist()
+    if first < t0 or last > t1:
+        raise InputError(
+            f"events from {first} to {last} us do not lie in the window {t0}..{t1} us; "
             "pass events.between(*window)"
         )
-    return window

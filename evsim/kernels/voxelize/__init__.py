@@ -1,4 +1,4 @@
-"""Events to bins of time, each event shared linearly between the two bins it lies between."""
+"""Events to bins of time and pixels: the sum behind every voxel grid, histogram and event frame."""
 
 from __future__ import annotations
 
@@ -7,39 +7,79 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evsim.errors import BackendError, InputError
 from evsim.kernels.backend import load_backend
+from evsim.kernels.voxelize.arguments import Placement, PlaneLayout
 
-BACKENDS = {"cpu": "evsim.kernels.voxelize.cpu", "reference": "evsim.kernels.voxelize.reference"}
+__all__ = ["BACKENDS", "Placement", "PlaneLayout", "voxelize"]
+
+BACKENDS = {
+    "cpu": "evsim.kernels.voxelize.cpu",
+    "reference": "evsim.kernels.voxelize.reference",
+}
+INDEX_LIMIT = 2**32
 
 
 def voxelize(
-    t: NDArray[Any],
-    x: NDArray[Any],
-    y: NDArray[Any],
-    p: NDArray[Any],
+    t: Any,
+    x: Any,
+    y: Any,
+    p: Any,
     *,
     bins: int,
-    height: int,
-    width: int,
-    start: float,
-    scale: float,
-    offset: float = 0.0,
-    split: bool = False,
+    ranges: NDArray[np.int64],
+    placement: Placement,
+    layout: PlaneLayout,
+    out: Any,
+    accumulate: bool = False,
+    deterministic: bool = False,
+    threads: int = 1,
     backend: str | None = None,
-    out: NDArray[np.floating] | None = None,
-) -> NDArray[np.floating]:
-    """Voxel grid of bins x height x width: out[b, y, x] += sign max(0, 1 - abs(tau - b)).
+) -> Any:
+    """`out` (planes, H, W) with every event of every window added to its bins and pixels.
 
-    t: times, any number type; the bin coordinate is tau = (t - start) * scale + offset, and what falls on
-    bins outside 0..bins-1 is left out. x, y: integer pixels inside the grid (not checked here). p > 0 is ON.
-    split: ON events add 1 to the first `bins` channels and OFF events add 1 to the next; otherwise
-    ON adds 1 and OFF subtracts 1. out: zeroed or partial array to add to, float32 by default; its dtype is
-    that of the sum. backend: "cpu" or "reference", else EVSIM_BACKEND, else cpu. Raises BackendError.
+    t, x, y, p: the columns, all numpy arrays or all torch tensors (where `out` is too): t sorted numbers;
+    x, y whole numbers, or floats, which share an event bilinearly among the four pixels around it and leave
+    out those beside the sensor; p > 0 is ON. ranges: (K, 2), window k is the events ranges[k, 0] up to
+    ranges[k, 1]; windows may overlap. placement: the bin coordinate, see `Placement`. layout: which plane is
+    whose, see `PlaneLayout`; planes must not be shared by windows. out: contiguous; float32 or float64 is
+    also the precision of the sum (integers: "nearest" only). accumulate: add to what `out` holds instead of
+    overwriting the planes named by `layout`. deterministic: on a GPU, add in order of time instead of with
+    atomics (which differ in the last bits from run to run); a CPU always does. threads: of the CPU; the
+    result differs from that of one thread by rounding.
+    backend: "cpu", "gpu" or "reference", else EVSIM_BACKEND, else by the device of `t`.
+    Nothing here has a gradient. Raises InputError for events out of order or outside the sensor, and
+    BackendError.
     """
-    channels = 2 * bins if split else bins
-    grid = np.zeros((channels, height, width), np.float32) if out is None else out
-    if grid.shape != (channels, height, width):
-        raise ValueError(f"out has shape {grid.shape}, expected {(channels, height, width)}")
-    implementation = load_backend("voxelize", BACKENDS, backend, "cpu")
-    implementation(t, x, y, p, bins, start, scale, offset, split, grid)
-    return grid
+    on_cuda = getattr(getattr(t, "device", None), "type", "cpu") == "cuda"
+    if not (placement.duration > 0).all():
+        raise InputError("a window of no duration has no bin coordinate; give a positive one")
+    if bins * out.shape[1] * out.shape[2] * (1 if layout.on == layout.off else 2) >= INDEX_LIMIT:
+        raise InputError(
+            f"a grid of {bins} bins of {out.shape[2]}x{out.shape[1]} pixels is too large to index"
+        )
+    run = load_backend("voxelize", BACKENDS, backend, "gpu" if on_cuda else "cpu")
+    options = {
+        "bins": bins,
+        "ranges": ranges,
+        "placement": placement,
+        "layout": layout,
+        "accumulate": accumulate,
+        "deterministic": deterministic,
+        "threads": threads,
+    }
+    if run.__module__ == BACKENDS.get("gpu"):
+        run(t, x, y, p, out=out, **options)
+        return out
+    if on_cuda:
+        raise BackendError(
+            f"backend {run.__module__.rpartition('.')[2]!r} of voxelize cannot run here: the events are on "
+            f"{t.device}; move them to the CPU first"
+        )
+    run(*(_array(column) for column in (t, x, y, p)), out=_array(out), **options)
+    return out
+
+
+def _array(column: Any) -> NDArray[Any]:
+    """A numpy array that shares memory with a numpy array or a tensor of the CPU."""
+    return column if isinstance(column, np.ndarray) else column.detach().numpy()
