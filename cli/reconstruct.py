@@ -22,7 +22,7 @@ from evsim.cli.recordings import reading_options
 @click.command(cls=Verb)
 @input_argument
 @output_option("Images: a folder of PNG with timestamps.txt, a video (.mp4, .avi, .webm) or a stack (.npy).")
-@click.option("--network", default="firenet", show_default=True, help="Which network.")
+@click.option("--network", default=None, help="Which network.  [default: firenet]")
 @click.option("--weights", default=None, metavar="FILE|NAME", help="Weight file: see `evsim weights list`.")
 @click.option("--between", type=click.Choice(["frames"]), default=None, help="An image per stored frame.")
 @click.option("--window-ms", type=float, default=None, help="An image per so many ms.  [default: 40]")
@@ -30,12 +30,19 @@ from evsim.cli.recordings import reading_options
 @click.option(
     "--normalize",
     type=click.Choice(["none", "standard", "robust", "exprobust"]),
-    default="none",
-    show_default=True,
-    help="Stretch each image: extremes, percentiles 1 to 99, or those of its exponential.",
+    default=None,
+    help="Stretch each image: extremes, percentiles 1 to 99, or those of its exponential.  [default: none]",
 )
 @click.option("--fps", type=float, default=None, help="Frame rate of a video.  [default: as windows follow]")
 @click.option("--device", default=None, help="cpu, cuda, cuda:N or mps.  [default: the first GPU, else cpu]")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="YAML or JSON of fields, such as an earlier run wrote.",
+)
+@click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Override a field.")
 @reading_options
 @overwrite_option
 @dry_run_option
@@ -46,7 +53,7 @@ def reconstruct(source: Path, output: Path, **options: Any) -> None:
 
     Example: evsim reconstruct events.h5 -o video.mp4 --weights firenet_plus.pth
     """
-    fields = _window_fields(options)
+    fields = _given_fields(options)
     from evsim import configuration
     from evsim.formats import open_events
     from evsim.models.checkpoints import load
@@ -55,11 +62,14 @@ def reconstruct(source: Path, output: Path, **options: Any) -> None:
     from evsim.models.weights import find_weights
     from evsim.pipelines.reconstruct import ReconstructionConfig, plan, reconstruct_to_file
 
-    config = configuration.build(ReconstructionConfig, fields, "reconstruct")
-    weights = find_weights(options["weights"], options["network"])
+    tree = configuration.read_file(options["config_file"]) if options["config_file"] else {}
+    for layer in (configuration.parse_overrides(options["overrides"]), fields):
+        tree = configuration.merge(tree, layer)
+    config = configuration.build(ReconstructionConfig, tree)
+    weights = find_weights(config.weights, config.network)
     device = choose_device(options["device"])
-    reconstructor = make_reconstructor(load(options["network"], weights, device=device))
-    used = {"network": options["network"], "weights": str(weights), "device": str(device)}
+    reconstructor = make_reconstructor(load(config.network, weights, device=device))
+    used = {"network": config.network, "weights": str(weights), "device": str(device)}
     with open_events(
         source, size=options["size"], unit=options["unit"], format=options["source_format"]
     ) as recording:
@@ -73,7 +83,7 @@ def reconstruct(source: Path, output: Path, **options: Any) -> None:
     print_result({**result, **used}, title=f"{source} -> {output}")
 
 
-def _window_fields(options: dict[str, Any]) -> dict[str, Any]:
+def _given_fields(options: dict[str, Any]) -> dict[str, Any]:
     ways = {
         "--between": ("frames", None),
         "--window-ms": ("time", "window_ms"),
@@ -82,7 +92,8 @@ def _window_fields(options: dict[str, Any]) -> dict[str, Any]:
     given = [way for way in ways if options[way[2:].replace("-", "_")] is not None]
     if len(given) > 1:
         raise click.UsageError(f"{' and '.join(given)} exclude one another; choose one")
-    fields = {"normalize": options["normalize"], "fps": options["fps"]}
+    names = ("network", "weights", "normalize", "fps")
+    fields = {name: options[name] for name in names if options[name] is not None}
     for way in given:
         kind, field = ways[way]
         fields["windows"] = kind

@@ -4,6 +4,11 @@ Importing this package loads no torch: the public names are looked up when they 
 """
 
 from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from evsim.models.checkpoints import load, save
+    from evsim.models.registry import create, load_state, names
 
 __all__ = ["create", "load", "load_state", "names", "save"]
 

@@ -22,8 +22,16 @@ from torch import nn
 from evsim import configuration
 from evsim.errors import CheckpointError, FormatError, InputError
 from evsim.files import atomic_output
+from evsim.models.device import choose_device
 from evsim.models.registry import entry, from_config, from_published
-from evsim.models.state import PublishedState, State, fill_network, find_state
+from evsim.models.state import (
+    PARALLEL_PREFIXES,
+    PublishedState,
+    State,
+    fill_network,
+    find_state,
+    strip_prefixes,
+)
 from evsim.models.torch_files import read_torch_file
 
 VERSION = 1
@@ -72,7 +80,7 @@ def load(
     and CheckpointError that lists every missing, left over or wrongly shaped key.
     """
     network = network_of(read_checkpoint(path), name, hyper)
-    return network.to(device)
+    return network.to(choose_device(device) if isinstance(device, str) else device)
 
 
 def network_of(checkpoint: Checkpoint, name: str, hyper: Mapping[str, Any] | None = None) -> nn.Module:
@@ -107,7 +115,9 @@ def save(network: nn.Module, path: str | os.PathLike[str], *, overwrite: bool = 
         "config": configuration.to_tree(network.config),
         "version": VERSION,
     }
-    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    state = strip_prefixes(network.state_dict(), PARALLEL_PREFIXES)
+    # Copies, because safetensors refuses two names of one tensor.
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
     with atomic_output(final, overwrite=overwrite) as temporary:
         # As bytes: safetensors' own file writer would leave the file readable by its owner alone.
         temporary.write_bytes(to_bytes(state, {"evsim": json.dumps(header, sort_keys=True)}))

@@ -1,4 +1,4 @@
-"""Files that `torch.save` wrote, in both of its layouts (zip archive; bare pickles before torch 1.6).
+"""Files that `torch.save` wrote, in each of its layouts: zip archive, bare pickles (before 1.6), tar (2017).
 
 The layouts are read here and not through `torch.load`, which may call TorchScript code or write patch files
 on behalf of the file that it reads. Tensors come out on the CPU whatever device their storage names.
@@ -7,18 +7,37 @@ on behalf of the file that it reads. Tensors come out on the CPU whatever device
 from __future__ import annotations
 
 import os
+import pickle
 import struct
+import tarfile
 import zipfile
-from collections.abc import Callable
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
 from evsim.errors import FormatError
-from evsim.models.unpickling import unpickle
+from evsim.models.torch_tar_files import is_tar, read_tar
+from evsim.models.unpickling import fill_tensor, flat_tensor, unpickle
 
 ZIP_MAGIC = b"PK\x03\x04"
+BROKEN = (
+    pickle.UnpicklingError,
+    struct.error,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What reading a damaged file can raise: its pickle makes calls with arguments of any kind."""
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 
@@ -29,13 +48,15 @@ def read_torch_file(path: Path) -> Any:
     Raises FormatError where the file is not complete, not a torch file, or a TorchScript archive.
     """
     with path.open("rb") as file:
-        archive = file.read(4) == ZIP_MAGIC
+        start = file.read(512)
         file.seek(0)
         try:
-            return _read_archive(path, file) if archive else _read_legacy(path, file)
+            if start.startswith(ZIP_MAGIC):
+                return _read_archive(path, file)
+            return read_tar(file, path.stat().st_size) if is_tar(start) else _read_legacy(path, file)
         except FormatError:
             raise
-        except Exception as error:  # a broken pickle can raise anything that a call can raise
+        except BROKEN as error:
             raise FormatError(
                 path,
                 f"cannot be read as a torch file ({type(error).__name__}: {error}); expected what torch.save "
@@ -66,7 +87,9 @@ def _read_archive(path: Path, file: BinaryIO) -> Any:
             if kind != "storage":
                 raise ValueError(f"persistent id of kind {kind!r}")
             if key not in storages:
-                storages[key] = _flat_tensor(bytearray(archive.read(f"{roots[0]}data/{key}")), dtype, count)
+                content = archive.read(f"{roots[0]}data/{key}")
+                storages[key] = flat_tensor(dtype, count, len(content))
+                fill_tensor(storages[key], content)
             return storages[key]
 
         return unpickle(archive.read(f"{roots[0]}data.pkl"), find_storage)
@@ -94,9 +117,8 @@ class LegacyStorages:
 
     def __init__(self, file_size: int) -> None:
         self._left = file_size
-        self._buffers: dict[str, bytearray] = {}
         self._tensors: dict[Any, torch.Tensor] = {}
-        self._unfilled: set[str] = set()
+        self._unfilled: set[Any] = set()
 
     def find(self, identifier: Any) -> Any:
         """The flat tensor of a persistent id, filled later; for a module, its class."""
@@ -107,42 +129,24 @@ class LegacyStorages:
             raise ValueError(f"persistent id of kind {kind!r}")
         dtype, key, _, count, view = data
         if key not in self._tensors:
-            self._make(key, dtype, count)
+            self._tensors[key] = flat_tensor(dtype, count, self._left)
+            self._left -= count * dtype.itemsize
+            self._unfilled.add(key)
         if view is None:
             return self._tensors[key]
         _, offset, length = view
         return self._tensors[key].narrow(0, offset, length)
 
-    def _make(self, key: str, dtype: torch.dtype, count: int) -> None:
-        size = count * dtype.itemsize
-        if not 0 <= size <= self._left:
-            raise ValueError(f"storage {key!r} of {size} bytes is larger than what is left of the file")
-        self._left -= size
-        self._buffers[key] = bytearray(size)
-        self._tensors[key] = _flat_tensor(self._buffers[key], dtype, count)
-        self._unfilled.add(key)
-
-    def fill(self, key: str, file: BinaryIO) -> None:
+    def fill(self, key: Any, file: BinaryIO) -> None:
         """Read the bytes of one storage, which stand behind their number of elements."""
+        tensor = self._tensors[key]
         (count,) = struct.unpack("<q", file.read(8))
-        if count != self._tensors[key].numel() or _read_into(file, self._buffers[key]) != len(
-            self._buffers[key]
-        ):
-            raise ValueError(f"storage {key!r} is cut short or has another length than announced")
+        if count != tensor.numel():
+            raise ValueError(f"storage {key!r} of {count} values, announced with {tensor.numel()}")
+        fill_tensor(tensor, file.read(count * tensor.itemsize))
         self._unfilled.discard(key)
 
     def require_filled(self) -> None:
         """ValueError when the file holds no bytes for a storage."""
         if self._unfilled:
-            raise ValueError(f"no data for the storages {sorted(self._unfilled)}")
-
-
-def _read_into(file: BinaryIO, buffer: bytearray) -> int:
-    read: Callable[[memoryview], int] = file.readinto  # type: ignore[attr-defined]
-    return read(memoryview(buffer))
-
-
-def _flat_tensor(buffer: bytearray, dtype: torch.dtype, count: int) -> torch.Tensor:
-    if not isinstance(dtype, torch.dtype) or count < 0 or count * dtype.itemsize > len(buffer):
-        raise ValueError(f"storage of {count} values of {dtype} in {len(buffer)} bytes")
-    return torch.frombuffer(buffer, dtype=dtype, count=count) if count else torch.empty(0, dtype=dtype)
+            raise ValueError(f"no data for {len(self._unfilled)} storages")

@@ -135,6 +135,22 @@ def build_tensor(storage: torch.Tensor, offset: int, size: Any, stride: Any, *ig
     return storage.as_strided(size, stride, storage.storage_offset() + offset)
 
 
+def flat_tensor(dtype: Any, count: int, limit: int) -> torch.Tensor:
+    """A 1-D tensor to be filled; ValueError when it would take more than `limit` bytes."""
+    if not isinstance(dtype, torch.dtype) or not 0 <= count * dtype.itemsize <= limit:
+        raise ValueError(f"storage of {count} values of {dtype}, where {limit} bytes are left")
+    return torch.empty(count, dtype=dtype)
+
+
+def fill_tensor(tensor: torch.Tensor, content: bytes) -> None:
+    """Copy the bytes of a storage into its tensor. Raises ValueError when there are too few."""
+    size = tensor.numel() * tensor.itemsize
+    if len(content) < size:
+        raise ValueError(f"storage of {size} bytes is cut short")
+    if size:
+        tensor.view(torch.uint8).numpy()[:] = np.frombuffer(content, np.uint8, size)
+
+
 def build_parameter(tensor: Any, *ignored: Any) -> Any:
     """The tensor of a parameter."""
     return tensor
@@ -201,7 +217,7 @@ class RestrictedUnpickler(pickle.Unpickler):
 def unpickle(content: bytes | BinaryIO, find_storage: Callable[[Any], Any] | None = None) -> Any:
     """The next pickled object, with `Inert` objects in place of everything that is not plain.
 
-    Raises whatever the pickle's own mistakes lead to: callers turn any Exception into a FormatError.
+    Raises whatever the pickle's own mistakes lead to; `evsim.models.torch_files` makes it one FormatError.
     """
     file = io.BytesIO(content) if isinstance(content, bytes) else content
     return RestrictedUnpickler(file, find_storage).load()

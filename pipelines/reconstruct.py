@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
+from evsim import configuration
 from evsim.configuration import require_range
 from evsim.errors import InputError
-from evsim.files import require_absent
+from evsim.files import atomic_output, require_absent
 from evsim.formats import Recording
 from evsim.media import open_writer
 from evsim.models.data.windows import (
@@ -36,8 +38,12 @@ TIMES_SAMPLED = 32
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructionConfig:
-    """How a recording is cut into windows, and how images are brought to 0..1."""
+    """Which network, how a recording is cut into windows, and how images are brought to 0..1."""
 
+    network: str = "firenet"
+    """Name of a network that turns events into images."""
+    weights: str | None = None
+    """Weight file, or name of a published one; the first published file that is there where absent."""
     windows: Literal["auto", "frames", "time", "count"] = "auto"
     """One image per interval between the recording's own images, per time, or per count of events; auto is
     frames where the recording holds images, else time."""
@@ -61,6 +67,7 @@ class ReconstructionResult:
     """What was written. events_outside: in no window; clipped_share: of pixels outside 0..1 in 8 bit."""
 
     output: Path
+    configuration: Path
     windows: str
     images: int
     empty_windows: int
@@ -72,7 +79,8 @@ class ReconstructionResult:
     def summary(self) -> dict[str, Any]:
         """Names and values to print."""
         rate = self.images / self.seconds if self.seconds else 0.0
-        return {**vars(self), "output": str(self.output), "images_per_second": rate}
+        paths = {"output": str(self.output), "configuration": str(self.configuration)}
+        return {**vars(self), **paths, "images_per_second": rate}
 
 
 def reconstruct_to_file(
@@ -102,11 +110,10 @@ def reconstruct_to_file(
     ) as writer:
         expected = expected_windows(recording, kind, config)
         for window in cut_windows(recording, kind, config):
-            image = normalize_image(reconstructor.step(window.events), config.normalize)
-            if not floats:
-                image, outside = to_8_bit(image)
-                clipped += outside
-            writer.write(image, round(window.end_us * 1000))
+            image: NDArray[Any] = normalize_image(reconstructor.step(window.events), config.normalize)
+            codes, outside = (image, 0) if floats else to_8_bit(image)
+            clipped += outside
+            writer.write(codes, round(window.end_us * 1000))
             images, events = images + 1, events + len(window.events)
             empty += not len(window.events)
             if report:
@@ -116,6 +123,7 @@ def reconstruct_to_file(
     pixels = images * recording.width * recording.height
     return ReconstructionResult(
         output=output,
+        configuration=write_configuration(config, output),
         windows=kind,
         images=images,
         empty_windows=empty,
@@ -124,6 +132,14 @@ def reconstruct_to_file(
         clipped_share=None if floats else clipped / pixels,
         seconds=time.perf_counter() - started,
     )
+
+
+def write_configuration(config: ReconstructionConfig, output: Path) -> Path:
+    """Write the resolved configuration beside `output` as ``<stem>.config.yaml``, which can be fed back."""
+    path = output.with_name(f"{output.stem}.config.yaml")
+    with atomic_output(path, overwrite=True) as temporary:
+        temporary.write_text(yaml.safe_dump(configuration.to_tree(config), sort_keys=False), encoding="utf-8")
+    return path
 
 
 def plan(

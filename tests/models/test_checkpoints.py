@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import stat
 import struct
+import tarfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,35 @@ def test_views_of_old_legacy_files_are_read(tmp_path: Path) -> None:
     assert read_checkpoint(path).state()["a"].tolist() == [3.0, 4.0]
 
 
+def test_tar_files_of_the_first_torch_are_read(tmp_path: Path) -> None:
+    class TensorPickler(pickle.Pickler):
+        def persistent_id(self, thing: Any) -> Any:
+            return "77" if thing == "the tensor" else None
+
+    def pickled(*values: Any) -> bytes:
+        return b"".join(pickle.dumps(value, 2) for value in values)
+
+    content = io.BytesIO()
+    TensorPickler(content, 2).dump({"a": "the tensor"})
+    views = pickled([(2, 1, 1, 5)])  # key 2 is a view of storage 1 from its second value on
+    members = {
+        "storages": pickled(1, (1, "cpu", torch.FloatStorage)) + struct.pack("<q6f", 6, *range(6)) + views,
+        "tensors": pickled(1, ("77", 2, torch.FloatTensor)) + struct.pack("<q5q", 2, 2, 2, 1, 2, 1),
+        "pickle": content.getvalue(),
+    }
+    with tarfile.open(tmp_path / "old.pth", "w") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    assert read_checkpoint(tmp_path / "old.pth").state()["a"].tolist() == [[2.0, 4.0], [3.0, 5.0]]
+    whole = (tmp_path / "old.pth").read_bytes()
+    for length in range(520, 2900, 97):
+        (tmp_path / "old.pth").write_bytes(whole[:length])
+        with pytest.raises(FormatError):
+            read_checkpoint(tmp_path / "old.pth")
+
+
 def test_storages_of_a_gpu_are_read_on_the_cpu(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(3)}, tmp_path / "t.pth", _use_new_zipfile_serialization=False)
     tagged = (tmp_path / "t.pth").read_bytes().replace(b"X\3\0\0\0cpu", b"X\6\0\0\0cuda:3")
@@ -164,6 +195,16 @@ def test_saved_files_are_equal_byte_for_byte_and_open_to_other_tools(plus_state:
     umask = os.umask(0)
     os.umask(umask)
     assert stat.S_IMODE(first.stat().st_mode) == 0o666 & ~umask
+
+
+def test_a_compiled_network_and_tied_weights_are_saved_under_plain_names(
+    plus_state: Any, tmp_path: Path
+) -> None:
+    network: Any = models.load_state("firenet", plus_state)
+    network.recurrent2.out_gate.weight = network.recurrent1.out_gate.weight
+    path = models.save(torch.compile(network, backend="eager"), tmp_path / "compiled.safetensors")
+    loaded: Any = models.load("firenet", path)
+    assert torch.equal(loaded.recurrent2.out_gate.weight, network.recurrent1.out_gate.weight)
 
 
 def test_saving_refuses_what_it_cannot_write(plus_state: Any, tmp_path: Path) -> None:

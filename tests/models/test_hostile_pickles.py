@@ -270,7 +270,7 @@ def test_damaged_files_are_one_kind_of_error(suffix: str, tmp_path: Path, plus_s
     else:
         torch.save({"state_dict": plus_state}, path, _use_new_zipfile_serialization=suffix == "zip")
     content, draw = path.read_bytes(), random.Random(0)
-    for trial in range(120):
+    for trial in range(150):
         damaged = bytearray(content)
         if trial % 3:
             for _ in range(3):

@@ -179,6 +179,8 @@ def test_the_verb_writes_pictures_video_and_stacks(
     assert cv2.imread(str(pictures[0]), cv2.IMREAD_UNCHANGED).shape == (90, 120)
     times = (tmp_path / "out" / "timestamps.txt").read_text().split()
     assert float(times[0]) == 0.01
+    again = run(reconstruct, source, "-o", tmp_path / "b", "--config", said["configuration"], "--json")
+    assert {**json.loads(again), "seconds": 0}["clipped_share"] == said["clipped_share"]
     run(reconstruct, source, "-o", tmp_path / "v.avi", "--weights", weight_file, "--window-ms", 50)
     video = cv2.VideoCapture(str(tmp_path / "v.avi"))
     assert video.get(cv2.CAP_PROP_FPS) == 20
