@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 import zipfile
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from evsim.formats.units import (
     to_microseconds,
     to_polarity,
 )
+from evsim.media.image import natural_key
 
 EVENT_FOLDERS = ("events", "RGB-EVS", "events_aligned")
 IMAGE_FOLDERS = ("images", "images_corrected", "visual_RGB_denoise")
@@ -40,12 +40,7 @@ Arrays = dict[str, NDArray[Any]]
 
 def natural_names(files: list[Path]) -> list[Path]:
     """Files in the order of their names, in which numbers count as numbers: 2 before 10."""
-
-    def key(file: Path) -> list[tuple[int, int, str]]:
-        words = re.split(r"(\d+)", file.name)
-        return [(0, int(word), word) if word.isdecimal() else (1, 0, word) for word in words]
-
-    return sorted(files, key=key)
+    return sorted(files, key=lambda file: natural_key(file.name))
 
 
 def event_files(path: Path) -> list[Path]:
