@@ -89,19 +89,25 @@ class Progress:
     """Progress on stderr: a bar with rate and remaining time on a terminal, plain lines elsewhere."""
 
     PLAIN_SECONDS = 10.0
+    WARM_UP_REPORTS = 3
+    """The first units pay for compilation: rates count from this report on."""
 
     def __init__(self, what: str, unit: str) -> None:
         self.what, self.unit = what, unit
         self._bar: Any = None
         self._started = self._last = time.monotonic()
+        self._done_at_start = self._reports = 0
 
     def __call__(self, done: int, total: int | None, note: str = "") -> None:
         """Report that `done` of `total` units are finished; note: a few words shown behind."""
+        self._reports += 1
+        if self._reports == self.WARM_UP_REPORTS:
+            self._started, self._done_at_start = time.monotonic(), done
         if sys.stderr.isatty():
             self._draw(done, total, note)
-        elif time.monotonic() - self._last >= self.PLAIN_SECONDS:
+        elif self._reports > self.WARM_UP_REPORTS and time.monotonic() - self._last >= self.PLAIN_SECONDS:
             self._last = time.monotonic()
-            rate = done / max(self._last - self._started, 1e-9)
+            rate = (done - self._done_at_start) / max(self._last - self._started, 1e-9)
             left = f", {(total - done) / rate:.0f} s left" if total and rate else ""
             of = f" of {total}" if total else ""
             click.echo(f"{self.what}: {done}{of} {self.unit}, {rate:.1f}/s{left} {note}".rstrip(), err=True)
@@ -110,7 +116,14 @@ class Progress:
         if self._bar is None:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, unit=f" {self.unit}", desc=self.what, file=sys.stderr, leave=False)
+            self._bar = tqdm(
+                total=total,
+                unit=f" {self.unit}",
+                desc=self.what,
+                file=sys.stderr,
+                leave=False,
+                smoothing=0.05,
+            )
         self._bar.total = total
         self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(done - self._bar.n)
