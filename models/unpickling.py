@@ -176,7 +176,6 @@ FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_parameter"): build_parameter,
     ("torch._tensor", "_rebuild_from_type_v2"): lambda function, kind, arguments, state: function(*arguments),
     ("torch", "Size"): tuple,
-    ("torch.serialization", "_get_layout"): str,
     ("torch", "device"): lambda *place: ":".join(map(str, place)),
     ("_codecs", "encode"): encode_text,
     ("numpy", "dtype"): ScalarDtype,
