@@ -105,43 +105,39 @@ def fill_blocks(
     words2: NDArray[np.uint32],
     words3: NDArray[np.uint32],
 ) -> None:
-    """Words of the blocks (first + i, row, frame, purpose): word j of block i goes to wordsj[i]."""
-    size = words0.size
-    if size < LANES:
-        for i in range(size):
-            counter = np.uint32(first + np.uint32(i))
-            a, b, c, d = philox4x32(counter, row, frame, purpose, k0, k1)
-            words0[i] = a
-            words1[i] = b
-            words2[i] = c
-            words3[i] = d
-        return
-    for i in range(0, size - LANES + 1, LANES):
-        counter = np.uint32(first + np.uint32(i))
-        _eight_blocks(counter, row, frame, purpose, k0, k1, words0, words1, words2, words3, np.int64(i))
-    if size % LANES:
+    """Words of the blocks (first + i, row, frame, purpose): word j of block i goes to wordsj[i].
+
+    The arrays have at least LANES elements each.
+    """
+    last = words0.size - LANES
+    for i in range(0, words0.size, LANES):
         # The last eight overlap the ones before: cheaper than finishing one by one.
-        i = size - LANES
-        counter = np.uint32(first + np.uint32(i))
-        _eight_blocks(counter, row, frame, purpose, k0, k1, words0, words1, words2, words3, np.int64(i))
+        start = np.int64(min(i, last))
+        counter = np.uint32(first + np.uint32(start))
+        _eight_blocks(counter, row, frame, purpose, k0, k1, words0, words1, words2, words3, start)
+
+
+@numba.njit(nogil=True, cache=True)
+def _fill_short_row(
+    k0: Word, k1: Word, row: Word, frame: Word, purpose: Word, words: NDArray[np.uint32]
+) -> None:
+    quarter = words.size // 4
+    for i in range(quarter):
+        block = philox4x32(np.uint32(i), row, frame, purpose, k0, k1)
+        for j in range(4):
+            words[j * quarter + i] = block[j]
 
 
 @numba.njit(nogil=True, cache=True, forceinline=True)
 def fill_row(k0: Word, k1: Word, row: Word, frame: Word, purpose: Word, words: NDArray[np.uint32]) -> None:
     """One word per column of a row; `words` has a multiple of four entries, at least the width."""
     quarter = words.size // 4
-    fill_blocks(
-        k0,
-        k1,
-        np.uint32(0),
-        row,
-        frame,
-        purpose,
-        words[:quarter],
-        words[quarter : 2 * quarter],
-        words[2 * quarter : 3 * quarter],
-        words[3 * quarter :],
-    )
+    if quarter < LANES:
+        _fill_short_row(k0, k1, row, frame, purpose, words)
+        return
+    words0, words1 = words[:quarter], words[quarter : 2 * quarter]
+    words2, words3 = words[2 * quarter : 3 * quarter], words[3 * quarter :]
+    fill_blocks(k0, k1, np.uint32(0), row, frame, purpose, words0, words1, words2, words3)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -151,4 +147,6 @@ def fill_words(k0: Word, k1: Word, frame: Word, purpose: Word, out: NDArray[np.u
     words = np.empty((width + 3) // 4 * 4, np.uint32)
     for y in range(out.shape[0]):
         fill_row(k0, k1, np.uint32(y), frame, purpose, words)
-        out[y, :] = words[:width]
+        row = out[y]
+        for x in range(row.size):
+            row[x] = words[x]

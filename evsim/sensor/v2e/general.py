@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from evsim.sensor.v2e.linear import give_back, later_key, slot_of
 from evsim.sensor.v2e.records import Fields, Light, Pass, Planes, Scratch
-from evsim.sensor.v2e.rows import advance_row, log_row
+from evsim.sensor.v2e.rows import advance_row, load_plain
 from evsim.sensor.v2e.shots import BATCH, draw_shots, shot_candidates
 
 
@@ -39,6 +39,13 @@ class Found(NamedTuple):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def log_plane(light: Light, out: NDArray[np.float32]) -> None:
+    """Log intensity of the whole frame."""
+    for y in range(out.shape[0]):
+        load_plain(light, y, out[y])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def advance_plane(
     light: Light, planes: Planes, fields: Fields, now: Pass, scratch: Scratch, crossings: Crossings
 ) -> tuple[int, int, int]:
@@ -46,14 +53,15 @@ def advance_plane(
     total, busiest, candidates = np.int64(0), np.int64(0), np.int64(0)
     for y in range(planes.base.shape[0]):
         advance_row(0, y, light, planes, fields, now, scratch)
-        count = scratch.count[0]
-        crossings.count[y, :] = count
-        crossings.key[y, :] = scratch.key[0]
-        crossings.first[y, :] = scratch.first[0]
-        crossings.spacing[y, :] = scratch.spacing[0]
-        for x in range(count.size):
-            total += count[x]
-            busiest = max(busiest, np.int64(count[x]))
+        # Element by element: assigning slices would compile numpy's broadcasting with its error texts.
+        for x in range(scratch.count.shape[1]):
+            count = scratch.count[0, x]
+            crossings.count[y, x] = count
+            crossings.key[y, x] = scratch.key[0, x]
+            crossings.first[y, x] = scratch.first[0, x]
+            crossings.spacing[y, x] = scratch.spacing[0, x]
+            total += count
+            busiest = max(busiest, np.int64(count))
         candidates += shot_candidates(y, planes, fields, now)
     return total, busiest, candidates
 

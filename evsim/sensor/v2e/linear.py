@@ -19,22 +19,6 @@ PIXEL = np.uint32(0xFFFC)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def run_blocks(
-    light: Light,
-    planes: Planes,
-    fields: Fields,
-    now: Pass,
-    scratch: Scratch,
-    bins: Bins,
-    first: int,
-    last: int,
-) -> None:
-    """Work on blocks first..last - 1 until each is done or its keys are full."""
-    for block in range(first, last):
-        run_block(block, light, planes, fields, now, scratch, bins)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def scatter_blocks(height: int, slots: int, bins: Bins, first: int, last: int) -> None:
     """Bring the events of blocks first..last - 1 into order; all blocks before any column is written."""
     blocks = bins.keys.shape[0]
@@ -49,13 +33,29 @@ def write_slots(origin: int, bins: Bins, columns: Columns, first: int, last: int
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def run_block(
+def run_blocks(
+    light: Light,
+    planes: Planes,
+    fields: Fields,
+    now: Pass,
+    scratch: Scratch,
+    bins: Bins,
+    first: int,
+    last: int,
+) -> None:
+    """Rows of blocks first..last - 1, each from its cursor on until all are done or its keys are full.
+
+    A block stops before the keys of a row that have no room; called again, it goes on with the crossings of
+    that row, which are still in its scratch.
+    """
+    for block in range(first, last):
+        _run_block(block, light, planes, fields, now, scratch, bins)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _run_block(
     block: int, light: Light, planes: Planes, fields: Fields, now: Pass, scratch: Scratch, bins: Bins
 ) -> None:
-    """Rows of one block from its cursor on; stops before the keys of a row that have no room.
-
-    A stopped block goes on where it was: the row's crossings are still in its scratch.
-    """
     height = planes.base.shape[0]
     end = (block + 1) * height // bins.keys.shape[0]
     capacity = bins.keys.shape[1]
@@ -87,7 +87,7 @@ def _sum(count: NDArray[np.int32]) -> int:
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
 def _list_row(
     block: int,
     y: int,

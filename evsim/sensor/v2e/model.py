@@ -66,19 +66,14 @@ class V2ePixels:
         """Take `frame` as settled: all pixels rest at its level. `first`: also set the origin of times."""
         if first:
             self._origin_us = t_ns // 1000
-        light = self._reader.read(frame, 0)
-        for y in range(self._size[1]):
-            general.log_row(light, y, self._scratch.values[0])
-            self._planes.low_pass[y] = self._scratch.values[0]
+        self._planes.low_pass[:] = self.log_intensity(frame)
         self._planes.base[:] = self._planes.low_pass
         self._planes.leak_sum[:] = 0
 
     def log_intensity(self, frame: NDArray[Any]) -> NDArray[np.float32]:
         """float32 (H, W) log intensity of a checked frame, before the low-pass."""
-        light = self._reader.read(frame, 0)
         result = np.empty(frame.shape, np.float32)
-        for y in range(frame.shape[0]):
-            general.log_row(light, y, result[y])
+        general.log_plane(self._reader.read(frame, 0), result)
         return result
 
     def advance(

@@ -39,7 +39,7 @@ def relative_brightness(dn: float) -> float:
     return (dn + 20.0) / 275.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
 def advance_row(
     block: int,
     y: int,
@@ -68,7 +68,7 @@ def advance_row(
         if now.leaks:
             _leak(jitter, leak_rate, theta_on, base, leak_sum, now.seconds, now.jitter)
     else:
-        _load_plain(light, y, values)
+        load_plain(light, y, values)
         _follow(values, low_pass, base, before)
     _count(
         low_pass,
@@ -88,13 +88,8 @@ def advance_row(
 
 
 @njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
-def log_row(light: Light, y: int, values: NDArray[np.float32]) -> None:
-    """Log intensity of one row of the frame."""
-    _load_plain(light, y, values)
-
-
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
-def _load_plain(light: Light, y: int, values: NDArray[np.float32]) -> None:
+def load_plain(light: Light, y: int, values: NDArray[np.float32]) -> None:
+    """Log intensity of row y of the frame."""
     if light.kind == UINT8:
         codes8, table = light.codes8[y], light.log_table
         for x in range(codes8.size):
@@ -116,7 +111,7 @@ def _load_plain(light: Light, y: int, values: NDArray[np.float32]) -> None:
 @njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 def _load_filtered(light: Light, y: int, values: NDArray[np.float32], alpha: NDArray[Any]) -> None:
     if light.gain == 0.0:
-        _load_plain(light, y, values)
+        load_plain(light, y, values)
         for x in range(alpha.size):
             alpha[x] = alpha.dtype.type(1)
     elif light.kind == UINT8 and light.pair_table.size:
@@ -132,10 +127,10 @@ def _load_filtered(light: Light, y: int, values: NDArray[np.float32], alpha: NDA
             values[x] = float_of(np.int32(entry))
             alpha[x] = float_of(np.int32(entry >> np.uint64(32)))
     elif light.kind == FLOAT_FAST:
-        _load_plain(light, y, values)
+        load_plain(light, y, values)
         _fast_alpha(light, y, alpha)
     else:
-        _load_plain(light, y, values)
+        load_plain(light, y, values)
         _exact_alpha(light, y, alpha)
 
 

@@ -21,7 +21,7 @@ SHOT_WORDS, SHOT_COUNT_WORDS = np.uint32(1), np.uint32(2)
 LARGEST_MEAN = 32.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
 def shot_candidates(y: int, planes: Planes, fields: Fields, now: Pass) -> int:
     """How many candidates `draw_shots` has to look at in row y; none of them makes more than one event."""
     if now.shot_mean == 0.0:
@@ -43,7 +43,7 @@ def shot_candidates(y: int, planes: Planes, fields: Fields, now: Pass) -> int:
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
 def draw_shots(
     block: int,
     y: int,
