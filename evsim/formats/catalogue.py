@@ -198,7 +198,7 @@ def rounded_to_pixels(events: Events) -> tuple[Events, int, int]:
 
     A coordinate within half a pixel of the far border would round to outside: it goes to the last pixel.
     """
-    if events.x.dtype.kind != "f":
+    if "f" not in (events.x.dtype.kind, events.y.dtype.kind):
         return events, 0, 0
     columns: list[NDArray[np.uint16]] = []
     moved = np.zeros(len(events), bool)

@@ -23,6 +23,7 @@ from evsim.formats.units import (
     PER_MICROSECOND,
     SAMPLE,
     decide_unit,
+    epoch_origin,
     polarity_coding,
     to_microseconds,
     to_pixels,
@@ -89,6 +90,11 @@ class NativeRecording(IndexedRecording):
             )
         self._length = int(t.shape[0])
         self._ours = is_ours(attributes)
+        told = decide_unit(path, sample_t, unit or attributes.get("time_unit"))
+        self._shift = 0
+        if "t_offset" not in attributes and self._length:
+            first = to_microseconds(sample_t[:1], told, path, names[2])[0]
+            self._shift = epoch_origin(int(first[0]))
         super().__init__(
             path,
             "native",
@@ -99,8 +105,8 @@ class NativeRecording(IndexedRecording):
                 image_shape=image_shape,
                 given=size,
             ),
-            t_origin=int(attributes.get("t_offset", 0)),
-            unit=decide_unit(path, sample_t, unit or attributes.get("time_unit")),
+            t_origin=int(attributes.get("t_offset", self._shift)),
+            unit=told,
             polarity=polarity_coding(sample_p),
             has_labels=labels is not None,
             attributes=attributes,
@@ -177,7 +183,8 @@ class NativeRecording(IndexedRecording):
             time = self._file[f"images/{name}"].attrs.get("timestamp")
         if time is None or not np.isfinite(time):
             raise FormatError(self.path, f"timestamp is {time}, expected a time", place=f"images/{name}")
-        return float(time) / PER_MICROSECOND[self.unit]
+        # To the nanosecond, which undoes the rounding of seconds.
+        return round(float(time) / PER_MICROSECOND[self.unit], 3) - self._shift
 
     def _read(self, start: int, stop: int) -> Events:
         place = f"events {start}..{stop - 1}"
@@ -188,7 +195,7 @@ class NativeRecording(IndexedRecording):
         t, rounded = to_microseconds(columns["t"], self.unit, self.path, f"events/ts, {place}")
         self.rounded_times += rounded
         return Events(
-            t,
+            t - self._shift,
             to_pixels(columns["x"], self.path, f"events/xs, {place}"),
             to_pixels(columns["y"], self.path, f"events/ys, {place}"),
             to_polarity(columns["p"], self.path, f"events/ps, {place}"),
@@ -202,7 +209,7 @@ class NativeRecording(IndexedRecording):
         place = f"events/ts, events {start}..{stop - 1}"
         with hdf5_errors(self.path, place):
             column = self._columns["t"][start:stop]
-        return to_microseconds(column, self.unit, self.path, place)[0]
+        return to_microseconds(column, self.unit, self.path, place)[0] - self._shift
 
     def _bracket(self, t: int) -> tuple[int, int]:
         if self._index is None:

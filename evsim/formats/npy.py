@@ -20,6 +20,7 @@ from evsim.formats.units import (
     EXACT_SECONDS_US,
     SAMPLE,
     decide_unit,
+    epoch_origin,
     polarity_coding,
     to_microseconds,
     to_pixels,
@@ -49,11 +50,15 @@ class NpyRecording(IndexedRecording):
                 path, f"is {self._rows.dtype} {self._rows.shape}, expected numbers (N, 4): t, x, y, p"
             )
         sample = np.array(self._rows[:SAMPLE])
+        told = decide_unit(path, sample[:, 0], unit)
+        first = to_microseconds(sample[:1, 0], told, path, "row 0, column 0")[0]
+        self._shift = epoch_origin(int(first[0])) if len(first) else 0
         super().__init__(
             path,
             "npy",
             sensor_size(path, None, order=None, image_shape=None, given=size),
-            unit=decide_unit(path, sample[:, 0], unit),
+            t_origin=self._shift,
+            unit=told,
             polarity=polarity_coding(sample[:, 3]),
             subpixel=not np.array_equal(sample[:, 1:3], np.rint(sample[:, 1:3])),
         )
@@ -67,16 +72,18 @@ class NpyRecording(IndexedRecording):
         times, rounded = to_microseconds(t, self.unit, self.path, f"{place}, column 0")
         self.rounded_times += rounded
         return Events(
-            times,
+            times - self._shift,
             to_pixels(x, self.path, f"{place}, column 1"),
             to_pixels(y, self.path, f"{place}, column 2"),
             to_polarity(p, self.path, f"{place}, column 3"),
             self.width,
             self.height,
+            self.t_origin,
         )
 
     def _times(self, start: int, stop: int) -> NDArray[np.int64]:
-        return to_microseconds(np.array(self._rows[start:stop, 0]), self.unit, self.path, "column 0")[0]
+        column = np.array(self._rows[start:stop, 0])
+        return to_microseconds(column, self.unit, self.path, "column 0")[0] - self._shift
 
 
 class NpyWriter(EventWriter):

@@ -25,6 +25,7 @@ from evsim.formats.units import (
     PER_MICROSECOND,
     SAMPLE,
     check_unit,
+    epoch_origin,
     polarity_coding,
     to_microseconds,
     to_pixels,
@@ -82,11 +83,15 @@ class NpzRecording(IndexedRecording):
             raise InputError(
                 f"{path}: the file does not say the unit of t; pass unit= (--unit s, ms, us or ns)"
             )
+        self._shift = 0
+        if "t_origin" not in scalars and len(arrays["t"]):
+            first = to_microseconds(arrays["t"][:1], told, path, "t")[0]
+            self._shift = epoch_origin(int(first[0]))
         super().__init__(
             path,
             "npz",
             sensor_size(path, resolution, order="wh", image_shape=None, given=size),
-            t_origin=int(scalars.get("t_origin", 0)),
+            t_origin=int(scalars.get("t_origin", self._shift)),
             unit=told,
             polarity=polarity_coding(self._columns["p"][:SAMPLE]),
             has_labels="label" in arrays,
@@ -105,7 +110,7 @@ class NpzRecording(IndexedRecording):
         if self._images is None or self._image_times is None:
             return
         for image, time in zip(self._images, self._image_times):
-            t_us = float(time) / PER_MICROSECOND[self.unit]
+            t_us = float(time) / PER_MICROSECOND[self.unit] - self._shift
             yield RecordedImage(np.array(image), t_us, max(0, self.search(t_us) - 1))
 
     def _read(self, start: int, stop: int) -> Events:
@@ -115,7 +120,7 @@ class NpzRecording(IndexedRecording):
         self.rounded_times += rounded
         label = columns.get("label")
         return Events(
-            t,
+            t - self._shift,
             to_pixels(columns["x"], self.path, f"x, {place}"),
             to_pixels(columns["y"], self.path, f"y, {place}"),
             to_polarity(columns["p"], self.path, f"p, {place}"),
@@ -126,7 +131,7 @@ class NpzRecording(IndexedRecording):
         )
 
     def _times(self, start: int, stop: int) -> NDArray[np.int64]:
-        return to_microseconds(self._columns["t"][start:stop], self.unit, self.path, "t")[0]
+        return to_microseconds(self._columns["t"][start:stop], self.unit, self.path, "t")[0] - self._shift
 
 
 class NpzWriter(EventWriter):

@@ -141,7 +141,8 @@ class Recording(ABC):
 
     def empty(self) -> Events:
         """No events, of this sensor."""
-        return Events.empty(self.width, self.height, t_origin=self.t_origin, labels=self.has_labels)
+        none = Events.empty(self.width, self.height, t_origin=self.t_origin, labels=self.has_labels)
+        return _as_subpixel(none) if self.subpixel else none
 
     def close(self) -> None:  # noqa: B027 - most formats hold nothing open
         """Let go of the file; reading afterwards is an error."""
@@ -173,6 +174,8 @@ class Recording(ABC):
                 "sort the events by time first",
                 place=place,
             )
+        if self.subpixel or "f" in (block.x.dtype.kind, block.y.dtype.kind):
+            block = _as_subpixel(block)
         try:
             return block.validate()
         except InputError as error:
@@ -264,6 +267,11 @@ def interval_windows(image_times: NDArray[np.float64], search: Callable[[float],
     """
     ends = [search(float(t)) for t in image_times]
     return np.array(list(itertools.pairwise([0, *ends])), np.int64).reshape(-1, 2)
+
+
+def _as_subpixel(events: Events) -> Events:
+    """The same events with both coordinates float32, also where one happens to be whole."""
+    return replace(events, x=events.x.astype(np.float32), y=events.y.astype(np.float32))
 
 
 def without_labels(events: Events) -> Events:

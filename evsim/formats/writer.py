@@ -111,7 +111,7 @@ class EventWriter(ABC):
             )
         if not len(events):
             return
-        if events.x.dtype.kind == "f" and not self.holds_subpixel:
+        if "f" in (events.x.dtype.kind, events.y.dtype.kind) and not self.holds_subpixel:
             raise InputError(
                 f"{self.path}: the events have sub-pixel coordinates and this format holds whole pixels; "
                 "pass round_coordinates=True (--round) to round them"

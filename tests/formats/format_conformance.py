@@ -78,12 +78,18 @@ def event_streams(draw: st.DrawFn) -> Events:
 
 
 class FormatConformance:
-    """The contract of a format; subclasses set `name`, and what a reader must be told."""
+    """The contract of a format; subclasses set `name`, and what a reader must be told.
+
+    sizes: the only sensors that the format knows, if it is so. largest_time: microseconds that its files hold.
+    """
 
     name: ClassVar[str]
     needs_size: ClassVar[bool] = False
     needs_unit: ClassVar[str | None] = None
     largest_side: ClassVar[int] = 65536
+    largest_time: ClassVar[int] = 2**63
+    sizes: ClassVar[tuple[tuple[int, int], ...]] = ()
+    image_times: ClassVar[tuple[float, ...]] = (1000.0, 40_000.5, 10_000_000.0)
     options: ClassVar[dict[str, Any]] = {}
 
     @property
@@ -101,14 +107,25 @@ class FormatConformance:
         size = (like.width, like.height) if self.needs_size else None
         return open_events(path, size=size, unit=self.needs_unit)
 
+    def fitted(self, events: Events) -> Events:
+        """The events on a sensor and at times that the format can hold."""
+        width, height = min(events.width, self.largest_side), min(events.height, self.largest_side)
+        if self.sizes:
+            width, height = self.sizes[len(events) % len(self.sizes)]
+        t = events.t
+        if len(t) and t[-1] >= self.largest_time:
+            t = t - t[-1] + self.largest_time - 1
+        x, y = np.minimum(events.x, width - 1), np.minimum(events.y, height - 1)
+        label = events.label if self.format.labels else None
+        return Events(t, x, y, events.p, width, height, label=label)
+
     def sample(self, n: int = 3000, **options: Any) -> Events:
         return make_events(n, labels=self.format.labels, **options)
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
     @given(events=event_streams())
     def test_what_is_written_is_read(self, events: Events) -> None:
-        if not self.format.labels:
-            events = Events(events.t, events.x, events.y, events.p, events.width, events.height)
+        events = self.fitted(events)
         with tempfile.TemporaryDirectory() as folder:
             path = self.write(events, self.path(Path(folder)))
             with self.read(path, events) as recording:
@@ -117,8 +134,8 @@ class FormatConformance:
                 assert_same(recording.events(), events)
 
     def test_largest_sensor_keeps_its_last_pixel(self, tmp_path: Path) -> None:
-        side = self.largest_side
-        events = self.sample(10, width=side, height=side)
+        width, height = self.sizes[-1] if self.sizes else (self.largest_side, self.largest_side)
+        events = self.sample(10, width=width, height=height)
         with self.read(self.write(events, self.path(tmp_path)), events) as recording:
             assert_same(recording.events(), events)
 
@@ -133,6 +150,8 @@ class FormatConformance:
     def test_origin_is_kept_and_not_added(self, tmp_path: Path) -> None:
         plain = self.sample()
         events = Events(plain.t, plain.x, plain.y, plain.p, plain.width, plain.height, 10**15, plain.label)
+        if self.format.create is None:
+            return
         if not self.format.origin:
             with pytest.raises(InputError, match="t_origin"):
                 self.write(events, self.path(tmp_path))
@@ -144,7 +163,7 @@ class FormatConformance:
     def test_window_is_half_open(self, tmp_path: Path) -> None:
         events = self.sample(start=5_000_000)
         with self.read(self.write(events, self.path(tmp_path)), events) as recording:
-            first, middle, last = (int(events.t[row]) for row in (0, 1500, -1))
+            first, middle, last = (int(events.t[row]) for row in (0, len(events) // 2, -1))
             for t0, t1 in (
                 (first, middle),
                 (middle, middle),
@@ -264,8 +283,8 @@ class FormatConformance:
         if self.format.create is None:
             return
         events, path = self.sample(start=1000), self.path(tmp_path)
-        images = np.random.default_rng(1).integers(0, 256, (3, 260, 346), np.uint8)
-        times = [1000.0, 40_000.5, 10_000_000.0]
+        images = np.random.default_rng(1).integers(0, 256, (3, events.height, events.width), np.uint8)
+        times = self.image_times
         options = {"format": self.name, "labels": self.format.labels, **self.options}
 
         def write() -> None:
@@ -296,13 +315,15 @@ class FormatConformance:
                 open_events(path, unit=self.needs_unit)
         if self.needs_unit:
             with pytest.raises(InputError, match="--unit"):
-                open_events(path, size=(346, 260))
+                open_events(path, size=(events.width, events.height))
 
     def test_events_outside_the_given_sensor_are_refused(self, tmp_path: Path) -> None:
         events = self.sample()
         path = self.write(events, self.path(tmp_path))
+        if self.sizes or self.name == "bs_ergb":
+            return  # the size decides how the file is read, or what lies outside goes to the border
         with (
-            open_events(path, size=(100, 260), unit=self.needs_unit) as recording,
+            open_events(path, size=(30, events.height), unit=self.needs_unit) as recording,
             pytest.raises(FormatError, match="outside the sensor"),
         ):
             recording.events()
@@ -311,10 +332,11 @@ class FormatConformance:
     def test_a_file_cut_short_is_never_read_as_more(self, tmp_path: Path, kept: float) -> None:
         events = self.sample(20_000)
         path = self.write(events, self.path(tmp_path))
-        for victim in [path] if path.is_file() else sorted(path.iterdir()):
+        files = [path] if path.is_file() else sorted(entry for entry in path.rglob("*") if entry.is_file())
+        for victim in files[:: -(-len(files) // 12)]:
             copy = tmp_path / "copy"
             shutil.copytree(path, copy) if path.is_dir() else shutil.copy(path, copy)
-            target = copy / victim.name if path.is_dir() else copy
+            target = copy / victim.relative_to(path) if path.is_dir() else copy
             target.write_bytes(victim.read_bytes()[: int(kept * victim.stat().st_size)])
             try:
                 with self.read(copy, events) as recording:
@@ -331,7 +353,7 @@ class FormatConformance:
         events = self.sample(500)
         path = self.write(events, self.path(tmp_path))
         rng = np.random.default_rng(seed)
-        files = [path] if path.is_file() else sorted(path.iterdir())
+        files = [path] if path.is_file() else sorted(entry for entry in path.rglob("*") if entry.is_file())
         victim = files[seed % len(files)]
         damaged = bytearray(victim.read_bytes())
         reach = min(len(damaged), 3000)

@@ -324,7 +324,8 @@ def test_seconds_are_asked_for_and_exact(tmp_path: Path, events: Events) -> None
     with pytest.raises(InputError, match="--unit"):
         open_events(path, size=(40, 30))
     with open_events(path, size=(40, 30), unit="s") as recording:
-        np.testing.assert_array_equal(recording.events().t, absolute)
+        assert recording.t_origin == 1_468_939_993_000_000
+        np.testing.assert_array_equal(recording.events().t + recording.t_origin, absolute)
         assert recording.rounded_times == 0
 
 
@@ -344,7 +345,9 @@ def test_another_layout_with_the_same_columns_is_left_alone(tmp_path: Path, even
         for name, column in (("x", events.x), ("y", events.y), ("t", events.t), ("p", events.p)):
             file[f"events/{name}"] = column
         file["t_offset"] = 5
-    assert sniff(path) is None
+    found = sniff(path)
+    assert found is not None
+    assert found.name == "dsec"
 
 
 @pytest.mark.parametrize(
