@@ -20,9 +20,11 @@ from evsim import __version__
 from evsim.cli.conventions import Settings
 from evsim.cli.demo import demo
 from evsim.cli.pack import pack
+from evsim.cli.reconstruct import reconstruct
 from evsim.cli.recordings import convert, info, view
 from evsim.cli.simulate import simulate
 from evsim.cli.stages import unprocess, upsample
+from evsim.cli.weights import weights
 from evsim.errors import EvsimError
 
 BUG, WRONG_USE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
@@ -41,7 +43,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, simulate, upsample, unprocess, pack, convert, info, view):
+for command in (demo, simulate, upsample, unprocess, pack, convert, info, view, reconstruct, weights):
     cli.add_command(command)
 
 
