@@ -78,13 +78,32 @@ def convert(
 @click.option(
     "--attributes", is_flag=True, help="Also print what the file says of itself, such as its configuration."
 )
+@click.option(
+    "--check", "deeply", is_flag=True, help="Check an event file wholly instead; every defect with its place."
+)
+@click.pass_context
 def info(
-    source: Path, size: tuple[int, int] | None, unit: str | None, source_format: str | None, attributes: bool
+    context: click.Context,
+    source: Path,
+    size: tuple[int, int] | None,
+    unit: str | None,
+    source_format: str | None,
+    attributes: bool,
+    deeply: bool,
 ) -> None:
     """What an event file, a video or a folder of frames holds.
 
+    With --check the exit code is 2 if anything is wrong.
+
     Example: evsim info events.h5
     """
+    if deeply:
+        from evsim.formats import check
+
+        defects = check(source, size=size, unit=unit, format=source_format)
+        lines = [f"{defect.place}: {defect.message}" for defect in defects]
+        print_result({"sound": not defects, "defects": lines or ["none"]}, title=str(source))
+        context.exit(2 if defects else 0)
     described = _describe(source, size, unit, source_format)
     hidden = () if attributes or wants_json() else ("attributes",)
     print_result({name: value for name, value in described.items() if name not in hidden}, title=str(source))

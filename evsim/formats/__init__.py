@@ -16,24 +16,27 @@ from evsim.formats.catalogue import (
     save_events,
     sniff,
 )
-from evsim.formats.recording import IndexedRecording, RecordedImage, Recording
+from evsim.formats.recording import Defect, IndexedRecording, RecordedImage, Recording
 from evsim.formats.writer import EventWriter
 
 for _module in sorted(_pkgutil.iter_modules(__path__), key=lambda module: module.name):
     _importlib.import_module(f"{__name__}.{_module.name}")
 
+from evsim.formats.checking import check  # noqa: E402
 from evsim.formats.conversion import convert  # noqa: E402
 from evsim.formats.native_writer import NativeWriter  # noqa: E402
 from evsim.formats.summary import describe  # noqa: E402
 
 __all__ = [
     "FORMATS",
+    "Defect",
     "EventWriter",
     "Format",
     "IndexedRecording",
     "NativeWriter",
     "RecordedImage",
     "Recording",
+    "check",
     "convert",
     "create_events",
     "describe",

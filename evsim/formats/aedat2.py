@@ -31,8 +31,8 @@ def sniff(path: Path, head: bytes) -> bool:
 class Aedat2Recording(WordRecording):
     """An AEDAT 2 file of a DAVIS346, DAVIS240 or DVS640, which differ in how an address is made.
 
-    Both axes are mirrored in the file and are not here. In files of v2e, bit 10 marks shot noise and becomes a
-    label; elsewhere it marks special events, which are passed over and counted, like image samples. Raises
+    Both axes are mirrored in the file and are not here. In files of v2e, bit 10 marks shot noise and becomes
+    a label; elsewhere it marks special events, which are passed over and counted, like image samples. Raises
     InputError when the header names no chip and the size is not told, or for another size.
     """
 

@@ -131,7 +131,7 @@ class ColumnRecording(IndexedRecording):
         return f"{self._columns[name].name}, {_place(start, stop)}"
 
     def _time_us(self, time: float) -> float:
-        """A time of an image as the events have it: to the nanosecond, which undoes the rounding of seconds."""
+        """A time of an image on the events' clock: to the nanosecond: seconds are rounded."""
         return round(float(time) / PER_MICROSECOND[self.unit], 3) - self._shift
 
 
@@ -157,7 +157,7 @@ class IndexedColumnRecording(ColumnRecording):
 
 
 def checked_index(path: Path, index: NDArray[Any], length: int, place: str) -> NDArray[np.int64]:
-    """An index of milliseconds as int64. Raises FormatError where it does not rise from 0 to `length` at most."""
+    """An index of milliseconds as int64. Raises FormatError where it does not rise within 0..`length`."""
     if index.ndim != 1 or index.dtype.kind not in "iu":
         raise FormatError(path, f"is {index.dtype} {index.shape}, expected integers (M,)", place=place)
     found = index.astype(np.int64)

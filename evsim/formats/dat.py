@@ -73,8 +73,8 @@ class DatWriter(EventWriter):
     """Writes DAT version 2 with CD events; see `EventWriter`.
 
     The clock of 2^32 us starts again as often as needed; what the first event's time exceeds it by stands
-    in the header (evsim_time_base_us), where other readers do not look. Raises InputError for a pause of more than
-    half that clock, after which no reader could tell the time.
+    in the header (evsim_time_base_us), where other readers do not look. Raises InputError for a pause of
+    more than half that clock, after which no reader could tell the time.
     """
 
     largest_side = 16384
@@ -107,8 +107,8 @@ class DatWriter(EventWriter):
         if pauses.max() >= PERIOD_US // 2:
             row = int(np.argmax(pauses))
             raise InputError(
-                f"{self.path}: no event for {pauses[row]} us before {events.t[row]} us, and this format's clock "
-                "starts again after 2^32 us; write another format"
+                f"{self.path}: no event for {pauses[row]} us before {events.t[row]} us, and this format's "
+                "clock starts again after 2^32 us; write another format"
             )
         self._last = int(events.t[-1])
         records = np.empty((len(events), 2), "<u4")

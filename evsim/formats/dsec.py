@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ from evsim.formats.hdf5 import (
     plain_attributes,
 )
 from evsim.formats.hdf5_writer import Hdf5Writer, append_rows, resizable
+from evsim.formats.index_checks import millisecond_defects
 from evsim.formats.native_writer import MillisecondIndex
+from evsim.formats.recording import Defect
 from evsim.formats.rled_layout import sensor_size
 from evsim.formats.units import check_unit
 from evsim.formats.writer import EventWriter
@@ -84,6 +86,12 @@ class DsecRecording(IndexedColumnRecording):
     def _milliseconds(self) -> tuple[NDArray[Any], int] | None:
         # Entry k counts from t = 0, not from the first event.
         return None if self._index is None or self.unit != "us" else (self._index, 0)
+
+    def own_defects(self) -> Iterator[Defect]:
+        if self._index is None:
+            yield Defect("ms_to_idx", "is not there: windows are searched for without it")
+        else:
+            yield from millisecond_defects(self, self._index, 0, whole=False)
 
     def _damage(self, place: str) -> AbstractContextManager[None]:
         return hdf5_errors(self.path, place)

@@ -16,7 +16,7 @@ from evsim.events import Events
 from evsim.formats.catalogue import Format, register
 from evsim.formats.columns import Column, ColumnRecording
 from evsim.formats.npy_stream import NpyColumn, map_npy
-from evsim.formats.recording import RecordedImage, search_times
+from evsim.formats.recording import Defect, RecordedImage, search_times
 from evsim.formats.rled_layout import sensor_size
 from evsim.formats.rled_memmap import grey, load_metadata
 from evsim.formats.units import EXACT_SECONDS_US, check_unit
@@ -89,6 +89,20 @@ class EvrealRecording(ColumnRecording):
     def last_events(self) -> NDArray[np.int64] | None:
         """int64 (image_count,): the last event at or before each image, as the folder says it."""
         return None if self._images is None else np.asarray(self._last_events, np.int64).reshape(-1)
+
+    def own_defects(self) -> Iterator[Defect]:
+        stored = self.last_events
+        if stored is None:
+            return
+        times = [self._time_us(time) for time in self._image_times.reshape(-1)]
+        wanted = [min(max(0, self.search(t, after=True) - 1), max(0, len(self) - 1)) for t in times]
+        # A time between two microseconds may fall on either side of an event: one position more or less.
+        wrong = np.flatnonzero(np.abs(stored - np.array(wanted, np.int64)) > 1)
+        for row in wrong.tolist():
+            yield Defect(
+                f"image_event_indices.npy, image {row}",
+                f"is {stored[row]}, expected {wanted[row]} by its time",
+            )
 
     def images(self) -> Iterator[RecordedImage]:
         if self._images is None:

@@ -20,7 +20,7 @@ OFF, ON, TIME_HIGH = 0, 1, 8
 HIGH_PERIOD = 1 << 28
 PERIOD_US = HIGH_PERIOD << 6
 LONGEST_STEP = 1 << 26
-"""A pause of more such steps of 64 us is bridged by words of time alone, so that a restart of the clock shows."""
+"""A pause of more such steps of 64 us is bridged by words of time alone: restarts of the clock must show."""
 NOT_TIMED = "events before the first word of time were left out"
 RESTARTS = "times the file's clock started again; times run on"
 
@@ -110,7 +110,7 @@ class Evt2Writer(EventWriter):
             (events.p.astype(np.uint32) << 28)
             | ((t & 63).astype(np.uint32) << 22)
             | (events.x.astype(np.uint32) << 11)
-            | events.y
+            | events.y.astype(np.uint32)
         )
         new = np.flatnonzero(steps)
         clock = (high[new] % HIGH_PERIOD).astype(np.uint32) | np.uint32(TIME_HIGH << 28)

@@ -83,7 +83,7 @@ class Evt3Recording(WordRecording):
 def _clock(
     kind: NDArray[Any], value: NDArray[np.int64], state: State
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Upper and lower 12 bits of the time at every word, the upper running on, and how often it started again."""
+    """Upper (running on) and lower 12 bits of the time at every word, and how often the clock restarted."""
     is_high, is_low = kind == TIME_HIGH, kind == TIME_LOW
     run_on, turns = unwrapped(value[is_high], state[0], 1 << 12)
     highs = np.zeros(len(kind), np.int64)

@@ -134,9 +134,9 @@ class GemRecording(ColumnRecording):
 class GemWriter(EventWriter):
     """Writes a sample with plain arrays events_t, events_x, events_y, events_p; see `EventWriter`.
 
-    exposures: (start, end) of both exposures in microseconds, required. blurry: two uint8 (H, W, 3) RGB images of
-    any size that is a whole multiple of the sensor's. sharp_images, sharp_times: the ground truth (N, H, W, 3)
-    and its N times. The sample is held in memory.
+    exposures: (start, end) of both exposures in microseconds, required. blurry: two uint8 (H, W, 3) RGB
+    images of any size that is a whole multiple of the sensor's. sharp_images, sharp_times: the ground truth
+    (N, H, W, 3) and its N times. The sample is held in memory.
     """
 
     largest_time = 2**63 - 1
@@ -207,8 +207,8 @@ class GemWriter(EventWriter):
         scale = image.shape[0] // self.height if fits else 0
         if not scale or image.shape[:2] != (scale * self.height, scale * self.width):
             raise InputError(
-                f"{self.path}: image of {image.dtype} {image.shape}, expected uint8 (H, W, 3) with H and W the same "
-                f"multiple of {self.height} and {self.width}"
+                f"{self.path}: image of {image.dtype} {image.shape}, expected uint8 (H, W, 3) with H "
+                f"and W the same multiple of {self.height} and {self.width}"
             )
         return np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1))
 
@@ -267,7 +267,7 @@ def _member(path: Path, archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
     version = npy_format.read_magic(data)
     read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
     shape, _, dtype = read(data)
-    if shape != () or dtype != object:
+    if shape != () or not dtype.hasobject:
         raise FormatError(path, f"is {dtype} {shape}, expected one dictionary", place=PICKLED)
     try:
         return np.asarray(_HarmlessUnpickler(data).load(), dtype=object)
@@ -319,7 +319,7 @@ def _scalar(path: Path, arrays: Arrays, name: str) -> float:
     array = arrays[name]
     if array.size != 1 or array.dtype.kind not in "iuf":
         raise FormatError(path, f"is {array.dtype} {array.shape}, expected one number", place=name)
-    return array.reshape(-1)[0].item()  # type: ignore[no-any-return]
+    return array.reshape(-1)[0].item()
 
 
 register(

@@ -1,4 +1,4 @@
-"""Sim2Real's simulated events: a folder of one int8 (H, W) .npy for each interval, the last polarity of every pixel.
+"""Sim2Real's simulated events: one int8 (H, W) .npy for each interval, every pixel's last polarity.
 
 The layout keeps neither times inside an interval nor a pixel's earlier events; what is lost is counted.
 """
@@ -48,7 +48,7 @@ def sniff(path: Path, head: bytes) -> bool:
         return False
     first = natural_names(files)[0]
     with first.open("rb") as file:
-        if not file.read(len(MAGIC)) == MAGIC:
+        if file.read(len(MAGIC)) != MAGIC:
             return False
     array = map_npy(first)
     return array.ndim == 2 and array.dtype == np.int8

@@ -16,8 +16,9 @@ from evsim.errors import FormatError
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
 from evsim.formats.hdf5 import checked_dataset, hdf5_errors, holds, open_hdf5, plain_attributes
+from evsim.formats.index_checks import millisecond_defects, window_defects
 from evsim.formats.native_writer import NativeWriter
-from evsim.formats.recording import IndexedRecording, RecordedImage
+from evsim.formats.recording import Defect, IndexedRecording, RecordedImage
 from evsim.formats.rled_layout import is_ours, sensor_size
 from evsim.formats.units import (
     PER_MICROSECOND,
@@ -171,6 +172,22 @@ class NativeRecording(IndexedRecording):
                 image = np.ascontiguousarray(image[..., ::-1]) if image.shape[2] == 3 else image[..., 0]
             t_us = self._image_time(name)
             yield RecordedImage(image, t_us, int(index) if index is not None else self._index_before(t_us))
+
+    def own_defects(self) -> Iterator[Defect]:
+        if self._index is not None:
+            yield from millisecond_defects(self, self._index, self._t_first, whole=True)
+        for number, name in enumerate(self._image_names):
+            place = f"images/{name}"
+            with hdf5_errors(self.path, place):
+                stored = self._file[place].attrs.get("event_idx")
+            wanted = self._index_before(self._image_time(name))
+            if stored is not None and int(stored) != wanted:
+                yield Defect(
+                    place, f"event_idx is {int(stored)}, expected {wanted} by its time (image {number})"
+                )
+        windows = self.event_windows
+        if windows is not None:
+            yield from window_defects("event_indices", windows, self._length)
 
     def close(self) -> None:
         self._file.close()

@@ -34,7 +34,7 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 class NmnistRecording(WordRecording):
-    """A .bin of N-MNIST or N-Caltech101. Raises InputError unless the size is told: the file does not say it."""
+    """A .bin of N-MNIST or N-Caltech101. Raises InputError unless the size is told."""
 
     def __init__(self, path: Path, *, size: tuple[int, int] | None = None, unit: str | None = None) -> None:
         super().__init__(

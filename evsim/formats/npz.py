@@ -198,7 +198,7 @@ class NpzWriter(EventWriter):
 
 
 def write_archive(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write a .npz of arrays, numbers, text and `NpyColumn`s, stored plainly; the same input, the same bytes."""
+    """Write a .npz of arrays, numbers, text and `NpyColumn`s, stored plainly: the same bytes each time."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, value in arrays.items():
             with archive.open(_entry(name), "w", force_zip64=True) as member:

@@ -1,4 +1,4 @@
-"""Folders with one .npz of events for each gap between frames, and the frames beside them: what they share."""
+"""Folders with one .npz of events for each gap between frames, and frames beside them: what they share."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def natural_names(files: list[Path]) -> list[Path]:
 
 
 def event_files(path: Path) -> list[Path]:
-    """The .npz files of a folder, or of its folder of events, in natural order; empty where there are none."""
+    """The .npz files of a folder, or of its folder of events, in natural order; there may be none."""
     if not path.is_dir():
         return []
     for folder in (path, *(path / name for name in EVENT_FOLDERS)):
@@ -178,7 +178,7 @@ class NpzFolderRecording(Recording):
 
     def _load(self, file: Path) -> Arrays:
         try:
-            with np.load(file, allow_pickle=False) as archive:
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
         except (*HEADER_ERRORS, *ZIP_ERRORS, KeyError, AttributeError, MemoryError) as error:
             raise FormatError(file, f"damaged or cut short: {str(error).splitlines()[:1]}") from error

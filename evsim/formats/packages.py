@@ -15,6 +15,6 @@ def require_package(path: str | os.PathLike[str], name: str, package: str) -> Mo
         return importlib.import_module(name)
     except ImportError as error:
         raise InputError(
-            f"{os.fspath(path)}: reading this format needs the package {package}: pip install 'evsim[formats]' "
-            f"(or pip install {package})"
+            f"{os.fspath(path)}: reading this format needs the package {package}: "
+            f"pip install 'evsim[formats]' (or pip install {package})"
         ) from error

@@ -1,4 +1,4 @@
-"""What Prophesee's raw formats (EVT2, EVT3, DAT) share: the text header with geometry, time base and origin."""
+"""What Prophesee's raw formats (EVT2, EVT3, DAT) share: the header with geometry, time base and origin."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TIME_BASE, ORIGIN = "evsim_time_base_us", "evsim_t_origin_us"
 
 
 class RawHeader(NamedTuple):
-    """Fields of the header, the byte after it, and what it says of size, encoding ("" if nothing) and time."""
+    """Fields of the header, the byte after it, what it says of size, encoding ("" if nothing) and time."""
 
     fields: dict[str, str]
     end: int

@@ -1,4 +1,4 @@
-"""event_utils' memory-map folder, reading: t, xy, p as bare numbers in files that end in .npy but have no header."""
+"""event_utils' memory-map folder, reading: bare numbers in files that end in .npy but have no header."""
 
 from __future__ import annotations
 

@@ -41,6 +41,13 @@ class RecordedImage(NamedTuple):
     event_index: int
 
 
+class Defect(NamedTuple):
+    """Something in a file that is not as it should be, and where."""
+
+    place: str
+    message: str
+
+
 class Recording(ABC):
     """An events file, read in order of time.
 
@@ -131,6 +138,10 @@ class Recording(ABC):
             if len(block) and block.t[-1] >= t1:
                 break
         return Events.concatenate(parts)
+
+    def own_defects(self) -> Iterator[Defect]:
+        """What is wrong with the indices and counts that this format stores beside its events."""
+        return iter(())
 
     def first_time(self) -> int | None:
         """Time of the first event in microseconds, None without events."""

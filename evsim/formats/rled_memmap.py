@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from evsim.errors import FormatError
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
+from evsim.formats.index_checks import window_defects
 from evsim.formats.native_writer import Windows, require_windows
 from evsim.formats.npy_stream import MAGIC, NpyColumn, map_npy, npy_header
-from evsim.formats.recording import IndexedRecording, RecordedImage, interval_windows, search_times
+from evsim.formats.recording import Defect, IndexedRecording, RecordedImage, interval_windows, search_times
 from evsim.formats.rled_layout import counted_attributes, own_attributes, sensor_size
 from evsim.formats.units import (
     PER_MICROSECOND,
@@ -124,6 +125,11 @@ class RledMemmapRecording(IndexedRecording):
             t_us = float(time) / PER_MICROSECOND[self.unit]
             image = np.array(stored[..., 0] if stored.shape[2] == 1 else stored[..., ::-1])
             yield RecordedImage(image, t_us, max(0, self.search(t_us) - 1))
+
+    def own_defects(self) -> Iterator[Defect]:
+        if self._windows is not None:
+            windows = np.asarray(self._windows, np.int64)
+            yield from window_defects("image_event_indices.npy", windows, len(self))
 
     def _read(self, start: int, stop: int) -> Events:
         place = f"events {start}..{stop - 1}"

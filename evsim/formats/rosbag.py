@@ -1,4 +1,4 @@
-"""ROS 1 bags, reading: event arrays of dvs_msgs and camera images (ECD, HQF, CED), through the package rosbags."""
+"""ROS 1 bags (ECD, HQF, CED), reading: arrays of events and images, through the package rosbags."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class RosbagRecording(Recording):
         self.rounded_times = counted
 
     def _forward(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Times of images; one that goes back (as in one published bag) comes midway between its neighbours."""
+        """Times of images; one that goes back (a published bag has one) is put between its neighbours."""
         fixed = times.copy()
         wrong = np.flatnonzero(np.diff(times) < 0) + 1
         for row in wrong.tolist():

@@ -1,8 +1,8 @@
 """What is worked out once about a large file that cannot say it itself, and kept beside it.
 
-The index of ``recording.raw`` is the hidden file ``.recording.raw.evsim-index.npz``. It is used only for a file of the
-same length and time of change, and may be deleted at any time; where the folder cannot be written, nothing
-is kept.
+The index of ``recording.raw`` is the hidden file ``.recording.raw.evsim-index.npz``. It is used only for a
+file of the same length and time of change, and may be deleted at any time; where the folder cannot be
+written, nothing is kept.
 """
 
 from __future__ import annotations
@@ -47,15 +47,18 @@ def kept_index(path: Path, kind: str, build: Callable[[], Mapping[str, NDArray[A
         return found
     arrays = dict(build())
     # A folder that cannot be written, or a full disk, costs only the time to build it again.
-    with contextlib.suppress(OSError, EvsimError), atomic_output(beside, overwrite=True) as temporary:
-        with temporary.open("wb") as file:
-            np.savez(file, _stamp=stamp, _kind=np.array(kind), **arrays)
+    with (
+        contextlib.suppress(OSError, EvsimError),
+        atomic_output(beside, overwrite=True) as temporary,
+        temporary.open("wb") as file,
+    ):
+        np.savez(file, allow_pickle=False, **{"_stamp": stamp, "_kind": np.array(kind), **arrays})
     return arrays
 
 
 def _load(beside: Path, kind: str, stamp: NDArray[np.int64]) -> Arrays | None:
     try:
-        with np.load(beside, allow_pickle=False) as archive:
+        with beside.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, SyntaxError):
         return None

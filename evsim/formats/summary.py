@@ -70,6 +70,7 @@ def describe(recording: Recording) -> dict[str, Any]:
         "labels": _label_shares(tally) if recording.has_labels else None,
         "busiest_pixel": _busiest(tally, recording.width),
         "largest_gap": {"us": tally.gap, "after_us": tally.gap_after} if tally.gap else None,
+        "repairs": [f"{count} {what}" for what, count in recording.repairs.items() if count],
         "attributes": _told(recording.attributes),
     }
     return facts

@@ -1,4 +1,4 @@
-"""Text, one event a line: ``t x y p`` with t in seconds, as the event-camera dataset (ECD) has it; also gzipped."""
+"""Text, one event a line: ``t x y p`` with t in seconds, as the event-camera dataset has it; also gzipped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import IO, Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +86,7 @@ def open_text(path: Path) -> Iterator[IO[bytes]]:
             return
         try:
             with gzip.GzipFile(fileobj=plain) as file:
-                yield file
+                yield cast(IO[bytes], file)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise FormatError(path, f"damaged or cut short: {error}") from error
 
@@ -244,7 +244,7 @@ class TextWriter(EventWriter):
             # Without a name and a time in its header, so that the same input gives the same bytes.
             self._plain = temporary.open("wb")
             packed = gzip.GzipFile("", "wb", 6, self._plain, mtime=0)
-            self._file = io.TextIOWrapper(packed, encoding="ascii", newline="\n")  # type: ignore[arg-type]
+            self._file = io.TextIOWrapper(packed, encoding="ascii", newline="\n")
         else:
             self._file = temporary.open("w", encoding="ascii", newline="\n")
         self._write_header(self._file)

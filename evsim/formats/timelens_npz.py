@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,17 +123,18 @@ class TimeLensWriter(EventWriter):
                 self.remarks["events before the first or after the last image were left out"] = (
                     total - ends[-1] + ends[0]
                 )
-                return list(zip(ends, ends[1:]))
+                return list(itertools.pairwise(ends))
             cuts = [0, *ends, *([total] if ends[-1] < total else [])]
         else:
             first, last = self.t_first or 0, self.t_last or 0
             borders = range(first + self._gap_us, last + 1, self._gap_us)
             if len(borders) > 1_000_000:
                 raise InputError(
-                    f"{self.path}: {len(borders)} files of {self._gap_us} us would be needed; give a longer gap_us"
+                    f"{self.path}: {len(borders)} files of {self._gap_us} us would be needed; "
+                    "give a longer gap_us"
                 )
             cuts = [0, *(self._spool.search(border) for border in borders), total]
-        return list(zip(cuts, cuts[1:]))
+        return list(itertools.pairwise(cuts))
 
     def _abandon(self) -> None:
         if hasattr(self, "_spool"):

@@ -129,5 +129,5 @@ def polarity_coding(sample: NDArray[Any]) -> str:
 
 
 def epoch_origin(t_first_us: int) -> int:
-    """The t_origin that a recording gets whose first event is at `t_first_us`: whole seconds, 0 if no Unix time."""
+    """The t_origin of a recording whose first event is at `t_first_us`: whole seconds, 0 if no Unix time."""
     return t_first_us // 1_000_000 * 1_000_000 if t_first_us >= EPOCH_US else 0

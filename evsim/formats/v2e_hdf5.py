@@ -1,4 +1,4 @@
-"""v2e's HDF5 file: one table `events` of uint32 rows t [us], x, y, p, and perhaps the frames it was made from."""
+"""v2e's HDF5 file: one table `events` of uint32 rows t [us], x, y, p, and perhaps its frames."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evsim.formats.catalogue import Format, register
 from evsim.formats.evt2 import RESTARTS
 from evsim.formats.hdf5 import checked_dataset, hdf5_errors, holds, open_hdf5, plain_attributes
 from evsim.formats.hdf5_writer import Hdf5Writer, append_rows, resizable
-from evsim.formats.recording import BLOCK, IndexedRecording, RecordedImage, search_times
+from evsim.formats.recording import BLOCK, Defect, IndexedRecording, RecordedImage, search_times
 from evsim.formats.rled_layout import sensor_size
 from evsim.formats.rled_memmap import grey
 from evsim.formats.sidecar import Arrays, kept_index
@@ -114,6 +114,18 @@ class V2eRecording(IndexedRecording):
             with hdf5_errors(self.path, f"frame {number}"):
                 image = self._frames[number]
             yield RecordedImage(image, t_us, max(0, self.search(t_us) - 1))
+
+    def own_defects(self) -> Iterator[Defect]:
+        with hdf5_errors(self.path, "frame_idx"):
+            if "frame_idx" not in self._file:
+                return
+            stored = checked_dataset(self.path, self._file["frame_idx"])[:].astype(np.int64)
+        if stored.shape != (self.image_count,) or np.any(np.diff(stored) < 0):
+            yield Defect(
+                "frame_idx", f"has shape {stored.shape} or goes back, expected one rising count a frame"
+            )
+        elif stored.size and (stored.min() < 0 or stored.max() > len(self)):
+            yield Defect("frame_idx", f"reaches {stored.max()}, expected 0..{len(self)}")
 
     def close(self) -> None:
         self._file.close()

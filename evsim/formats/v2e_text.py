@@ -20,7 +20,7 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 class V2eTextRecording(TextRecording):
-    """A text of v2e's; see `TextRecording`. A fifth column of 1 and 0 becomes labels signal and shot noise."""
+    """A text of v2e's; see `TextRecording`. A fifth column, 1 or 0, becomes labels signal and shot noise."""
 
     name: ClassVar[str] = "v2e_text"
     widths: ClassVar[tuple[int, ...]] = (4, 5)

@@ -44,7 +44,7 @@ class Decoded(NamedTuple):
 
 
 class WordRecording(Recording):
-    """A file of words from byte `start` on; subclasses decode. Raises FormatError for half a word at the end."""
+    """A file of words from byte `start` on; subclasses decode. Raises FormatError for half a word."""
 
     def __init__(
         self,
@@ -94,12 +94,12 @@ class WordRecording(Recording):
         return Events.concatenate(parts)
 
     def _blocks(self) -> Iterator[Events]:
-        state, last_state = self._initial, self._initial
+        state = self._initial
         for block in range(-(-self._count // WORDS)):
             decoded = self._decode(self._words(block), state)
             for what, count in decoded.dropped.items():
                 self.repairs[what] = self.repairs.get(what, 0) + count
-            last_state, state = state, decoded.state
+            state = decoded.state
             yield self._events(decoded, block)
 
     def _words(self, block: int) -> NDArray[Any]:
@@ -149,7 +149,7 @@ class WordRecording(Recording):
 
 
 def carried(values: NDArray[Any], where: NDArray[np.bool_], before: int) -> NDArray[np.int64]:
-    """For every word the value at the latest place up to it where `where` holds, `before` where there is none."""
+    """For every word the value at the latest place up to it where `where` holds, else `before`."""
     rows = np.where(where, np.arange(1, len(where) + 1), 0)
     latest = np.maximum.accumulate(rows)
     return np.concatenate([np.array([before], np.int64), values.astype(np.int64)])[latest]
@@ -177,7 +177,8 @@ def header_lines(path: Path, prefix: bytes, *, end: bytes | None = None) -> tupl
 
     Raises FormatError where such a line does not end.
     """
-    lines, position = [], 0
+    lines: list[str] = []
+    position = 0
     with path.open("rb") as file:
         for number in itertools.count(1):
             if file.peek(1)[:1] != prefix[:1]:

@@ -153,11 +153,11 @@ class EventWriter(ABC):
         self.image_times.append(float(t_us))
 
     def require_same_kind(self, image: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
-        """Raise InputError for an image of another shape than the ones before it, where a format holds one."""
+        """Raise InputError for an image of another shape than the ones before it."""
         if image.shape != tuple(shape):
             raise InputError(
-                f"{self.path}: an image of {image.shape} after images of {tuple(shape)}; this format holds one "
-                "kind, all grey or all colour"
+                f"{self.path}: an image of {image.shape} after images of {tuple(shape)}; this format holds "
+                "one kind, all grey or all colour"
             )
 
     def __enter__(self: W) -> W:

@@ -18,8 +18,9 @@ from evsim.errors import EvsimError, FormatError
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
 from evsim.formats.columns import Column, IndexedColumnRecording, checked_index
+from evsim.formats.index_checks import millisecond_defects
 from evsim.formats.native_writer import LARGEST_INDEX
-from evsim.formats.recording import RecordedImage
+from evsim.formats.recording import Defect, RecordedImage
 from evsim.formats.rled_layout import FORMAT_ATTRIBUTE, counted_attributes, own_attributes, sensor_size
 from evsim.formats.units import check_unit
 from evsim.formats.writer import EventWriter
@@ -116,6 +117,10 @@ class ZarrRecording(IndexedColumnRecording):
             with zarr_errors(self.path, f"images {number}"):
                 image = np.asarray(self._images[number], np.uint8)
             yield RecordedImage(image, t_us, max(0, self.search(t_us) - 1))
+
+    def own_defects(self) -> Iterator[Defect]:
+        if self._index is not None:
+            yield from millisecond_defects(self, self._index, self._index_first, whole=True)
 
     def _damage(self, place: str) -> AbstractContextManager[None]:
         return zarr_errors(self.path, place)
