@@ -21,6 +21,9 @@ def _folder(variable: str) -> Path | None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not Path("/dev/nvidiactl").exists():
+        # Read when a kernel is defined: without a GPU, Triton kernels run in Triton's interpreter.
+        os.environ.setdefault("TRITON_INTERPRET", "1")
     config.addinivalue_line(
         "markers",
         "needs_parity(*files): fixtures the test reads; without EVSIM_PARITY only those under tests/parity",

@@ -15,6 +15,7 @@ __all__ = ["BACKENDS", "Placement", "PlaneLayout", "voxelize"]
 
 BACKENDS = {
     "cpu": "evsim.kernels.voxelize.cpu",
+    "gpu": "evsim.kernels.voxelize.gpu",
     "reference": "evsim.kernels.voxelize.reference",
 }
 INDEX_LIMIT = 2**32
@@ -68,7 +69,7 @@ def voxelize(
         "deterministic": deterministic,
         "threads": threads,
     }
-    if run.__module__ == BACKENDS.get("gpu"):
+    if run.__module__ == BACKENDS["gpu"]:
         run(t, x, y, p, out=out, **options)
         return out
     if on_cuda:

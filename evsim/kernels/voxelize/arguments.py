@@ -40,13 +40,8 @@ class PlaneLayout(NamedTuple):
 
 def named_planes(windows: int, bins: int, layout: PlaneLayout) -> NDArray[np.int64]:
     """The planes of the output that belong to these windows, each once."""
-    planes = [
-        k * layout.window + b * layout.bin + side
-        for k in range(windows)
-        for b in range(bins)
-        for side in (layout.on, layout.off)
-    ]
-    return np.unique(np.array(planes, np.int64))
+    windows_, bins_, sides = np.ogrid[:windows, :bins, :2]
+    return np.unique(windows_ * layout.window + bins_ * layout.bin + np.where(sides, layout.off, layout.on))
 
 
 def require_events(
