@@ -1,4 +1,4 @@
-"""The random fields of a sensor: its fixed pattern, drawn once, and the fields of a frame given explicitly."""
+"""The random fields of a sensor: its fixed pattern, drawn once, and fields of a frame given explicitly."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def draw_fixed_pattern(
         factor = (10.0 ** (config.leak_rate_spread_decades * deviate)).astype(np.float32)
     return RandomFields(
         check_field("threshold_on", given.threshold_on, size, np.float32, low=1e-6, otherwise=thresholds[0]),
-        check_field("threshold_off", given.threshold_off, size, np.float32, low=1e-6, otherwise=thresholds[1]),
+        check_field(
+            "threshold_off", given.threshold_off, size, np.float32, low=1e-6, otherwise=thresholds[1]
+        ),
         check_field("leak_rate_factor", given.leak_rate_factor, size, np.float32, low=0, otherwise=factor),
     )
 

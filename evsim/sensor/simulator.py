@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 import os
 import warnings
@@ -58,9 +59,7 @@ class Simulator:
         self._previous: NDArray[Any] | None = None
         self._warned = False
 
-    def step(
-        self, frame: Any, t_ns: int, *, cut: bool = False, fields: FrameFields | None = None
-    ) -> Events:
+    def step(self, frame: Any, t_ns: int, *, cut: bool = False, fields: FrameFields | None = None) -> Events:
         """Events of the interval from the previous frame to this one, sorted by (t, y, x, p), labelled.
 
         frame: (H, W) uint8, uint16 (65535 is 255 DN) or float (`float_full_scale` is 255 DN). t_ns: its time
@@ -117,7 +116,7 @@ class Simulator:
     def from_state(
         cls, state: dict[str, Any], *, threads: int | None = None, recycle: bool = False
     ) -> Simulator:
-        """The simulator that `state` was taken from. Raises InputError if it is not a state of this version."""
+        """The simulator that `state` was taken from. Raises InputError for a state of another version."""
         if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
             found = state.get("version") if isinstance(state, dict) else type(state).__name__
             raise InputError(f"sensor state has version {found}, expected {STATE_VERSION}: simulate anew")
@@ -155,7 +154,7 @@ class Simulator:
                 "set substep to False or frames at step_rate_hz"
             )
         times = [t0_ns + (t1_ns - t0_ns) * part // parts for part in range(parts + 1)]
-        if any(b // 1000 == a // 1000 for a, b in zip(times, times[1:])):
+        if any(b // 1000 == a // 1000 for a, b in itertools.pairwise(times)):
             raise InputError(
                 f"the interval of {t1_ns - t0_ns} ns divided into {parts} passes leaves one without a whole "
                 "microsecond; lower step_rate_hz"
@@ -188,7 +187,7 @@ class Simulator:
         if not self._warned and not 0.5 <= steps < 1.5:
             self._warned = True
             warnings.warn(
-                f"frames come every {interval_ns / 1e6:g} ms but the sensor was made for passes at {rate:g} Hz; "
+                f"frames come every {interval_ns / 1e6:g} ms but the sensor was made for {rate:g} Hz; "
                 "its filter and noise act per pass and will differ"
                 + ("" if steps < 0.5 else " (substep is off)"),
                 UserWarning,
@@ -219,7 +218,8 @@ def _check_time(t_ns: int, previous_ns: int | None) -> int:
         t_ns = operator.index(t_ns)
     except TypeError:
         raise InputError(
-            f"frame time is {t_ns!r} ({type(t_ns).__name__}), expected whole nanoseconds: round(seconds * 1e9)"
+            f"frame time is {t_ns!r} ({type(t_ns).__name__}), expected whole nanoseconds: "
+            "round(seconds * 1e9)"
         ) from None
     if previous_ns is None:
         return t_ns

@@ -1,9 +1,10 @@
 """Events of one interval brought into the order (t, y, x, p) by one counting sort over microsecond slots.
 
 Rows are worked on in blocks. Each block lists its events row by row as uint32 keys,
-slot << 16 | x << 3 | p << 2 | label (0 signal, 1 shot noise, 2 or 3 leak). A histogram of slots per block, a prefix sum over (slot, block) and a
-stable scatter put them in order of slot and row, as y << 16 | x << 3 | p << 2 | label; within a slot and row
-the few that are out of order are sorted in place. The result does not depend on the number of blocks.
+slot << 16 | x << 3 | p << 2 | label, where label is 0 signal, 1 shot noise, 2 or 3 leak. A histogram of
+slots per block, a prefix sum over (slot, block) and a stable scatter put them in order of slot and row, as
+y << 16 | x << 3 | p << 2 | label; within a slot and row the few that are out of order are sorted in place.
+The result does not depend on the number of blocks.
 """
 
 from __future__ import annotations
@@ -102,7 +103,12 @@ def unpack(first_slot: int, last_slot: int, origin: int, bins: Bins, columns: Co
             times[i] = origin + slot
     start, end = bins.slot_start[first_slot], bins.slot_start[last_slot]
     keys = bins.merged[start:end]
-    x, y, p, label = columns.x[start:end], columns.y[start:end], columns.p[start:end], columns.label[start:end]
+    x, y, p, label = (
+        columns.x[start:end],
+        columns.y[start:end],
+        columns.p[start:end],
+        columns.label[start:end],
+    )
     for i in range(keys.size):
         x[i] = (keys[i] >> np.uint32(3)) & np.uint32(0x1FFF)
         y[i] = keys[i] >> np.uint32(16)

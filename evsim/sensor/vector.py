@@ -130,7 +130,9 @@ def append_above(count: Any, level: Any, source: Any, out: Any, used: Any) -> An
     if can_compress():
         first = count.size // LANES * LANES
         for start in range(0, first, LANES):
-            place += np.uint64(compress(count, np.int32(level), source, np.int64(start), out, np.int64(place)))
+            place += np.uint64(
+                compress(count, np.int32(level), source, np.int64(start), out, np.int64(place))
+            )
     for x in range(np.uint64(first), np.uint64(count.size)):
         out[place] = source[x]
         place += np.uint64(count[x] > level)
@@ -148,9 +150,7 @@ def natural_log(value: Any) -> Any:
     m = float_of(np.int32(np.int32(shifted & MANTISSA) + HALF_EXPONENT))
     s = (m - np.float32(1)) / (m + np.float32(1))
     q = s * s
-    tail = q * (
-        np.float32(1 / 3) + q * (np.float32(1 / 5) + q * (np.float32(1 / 7) + q * np.float32(1 / 9)))
-    )
+    tail = q * (np.float32(1 / 3) + q * (np.float32(1 / 5) + q * (np.float32(1 / 7) + q * np.float32(1 / 9))))
     return np.float32(exponent) * LN2 + np.float32(2) * (s + s * tail)
 
 

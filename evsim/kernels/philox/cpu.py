@@ -79,9 +79,7 @@ def _eight_blocks(
             c0 = builder.xor(builder.xor(builder.lshr(second, half), c1), splat(keys[0]))
             c2 = builder.xor(builder.xor(builder.lshr(first, half), c3), splat(keys[1]))
             c1, c3 = second, first
-            keys = [
-                builder.add(key, ir.Constant(ir.IntType(32), step)) for key, step in zip(keys, KEY_STEPS)
-            ]
+            keys = [builder.add(key, ir.Constant(ir.IntType(32), step)) for key, step in zip(keys, KEY_STEPS)]
         for position, value in zip(range(6, 10), (c0, c1, c2, c3)):
             array = context.make_array(signature.args[position])(context, builder, arguments[position])
             address = builder.bitcast(builder.gep(array.data, [arguments[10]]), narrow.as_pointer())

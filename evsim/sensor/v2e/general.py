@@ -16,7 +16,6 @@ from evsim.sensor.v2e.records import Fields, Light, Pass, Planes, Scratch
 from evsim.sensor.v2e.rows import advance_row, load_plain
 from evsim.sensor.v2e.shots import BATCH, draw_shots, shot_candidates
 
-
 NEVER = -(2**30)
 """`Planes.last_event` of a pixel that has not fired."""
 ALL_BUT_LABEL = np.uint32(0xFFFFFFFC)

@@ -210,7 +210,9 @@ def _list_refused(
                 slot = slot_of(first[x] + first.dtype.type(q) * spacing[x], now.slots)
                 if now.start + slot - last > now.dead_time:
                     last = now.start + slot
-                    pixel = np.uint32(key[x] & np.uint32(0xFFFF)) if accepted == 0 else later_key(key[x], PIXEL)
+                    pixel = (
+                        np.uint32(key[x] & np.uint32(0xFFFF)) if accepted == 0 else later_key(key[x], PIXEL)
+                    )
                     keys[used + accepted] = np.uint32(slot << 16) | pixel
                     accepted += 1
             used += accepted

@@ -27,6 +27,7 @@ from evsim.sensor.v2e.tables import LightReader
 from evsim.sensor.vector import LANES
 
 REBASE_AFTER = 2**29
+PATTERN = ("theta_on", "theta_off", "leak_rate")
 
 
 class V2ePixels:
@@ -48,7 +49,7 @@ class V2ePixels:
         self._reader = LightReader(config)
         self._origin_us = 0
         self._planes = self._make_planes(pattern)
-        self._largest_leak = float(self._planes.leak_rate.max()) if config.leak_rate_hz > 0 else 0.0
+        self._largest_leak = float(self._planes.leak_rate.max())
         blocks = 1 if threads == 1 else min(2 * threads, height)
         self._scratch = _make_scratch(blocks, width, self._real)
         self._bins = _make_bins(blocks, size, width * height // (2 * blocks) + 1024, 1024)
@@ -102,14 +103,22 @@ class V2ePixels:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take over a state from `save`; InputError if it is of another sensor."""
+        """Take over a state from `save`, fixed pattern included; InputError if it is of another sensor."""
+        height, width = self._size[::-1]
+        planes = {}
         for name, plane in self.planes().items():
             saved = np.asarray(state[name])
-            if saved.shape != plane.shape or saved.dtype != plane.dtype:
+            # A fixed pattern may be the same in all rows or given for each pixel.
+            shapes = {plane.shape, (1, width), (height, width)} if name in PATTERN else {plane.shape}
+            if saved.shape not in shapes or saved.dtype != plane.dtype:
                 raise InputError(
-                    f"state {name} is {saved.dtype} {saved.shape}, expected {plane.dtype} {plane.shape}"
+                    f"state {name} is {saved.dtype} {saved.shape}, expected {plane.dtype} {plane.shape}: "
+                    "it is of another sensor"
                 )
-            plane[:] = saved
+            planes[name] = _aligned(saved.shape, saved.dtype)
+            planes[name][:] = saved
+        self._planes = Planes(**planes)
+        self._largest_leak = float(self._planes.leak_rate.max())
         self._origin_us = int(state["origin_us"])
 
     def _make_planes(self, pattern: RandomFields) -> Planes:
@@ -140,8 +149,8 @@ class V2ePixels:
         config, size = self._config, self._size
         if given.lowpass_bypass is not None and (config.model != "idslpf" or config.cutoff_hz == 0):
             raise InputError(
-                f"field lowpass_bypass was given to model {config.model} with cutoff_hz = {config.cutoff_hz}, "
-                "expected model idslpf with a cutoff: nothing else has a low-pass to bypass"
+                f"field lowpass_bypass was given to model {config.model} with cutoff_hz = "
+                f"{config.cutoff_hz}, expected model idslpf with a cutoff: others have nothing to bypass"
             )
         jitter = check_field("leak_jitter", given.leak_jitter, size, np.float32)
         bypass = check_field("lowpass_bypass", given.lowpass_bypass, size, np.bool_)
@@ -227,9 +236,7 @@ class V2ePixels:
         )
         found = _make_found(total + candidates)
         used = general.list_linear(crossings, self._planes, now, origin, found)
-        used = general.list_shots(
-            light, self._planes, fields, now, self._scratch, origin, -1, found, used
-        )
+        used = general.list_shots(light, self._planes, fields, now, self._scratch, origin, -1, found, used)
         return self._sorted(found, used)
 
     def _grid_pass(
@@ -286,7 +293,6 @@ class V2ePixels:
         if len(self._outputs.t) < count:
             self._outputs = _make_columns(count + count // 4)
         return Columns(*(column[:count] for column in self._outputs))
-
 
 
 def _plane(field: NDArray[np.float32] | None, uniform: float, width: int, real: Any) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""The records that the compiled passes of the v2e pixel exchange: light, planes, explicit fields, one pass."""
+"""What the compiled passes of the v2e pixel exchange: light, planes, explicit fields, one pass."""
 
 from __future__ import annotations
 

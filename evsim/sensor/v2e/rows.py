@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from evsim.kernels.philox.cpu import fill_row
 from evsim.sensor.v2e.records import FLOAT_FAST, UINT8, UINT16, Fields, Light, Pass, Planes, Scratch
-from evsim.sensor.vector import bit_count, bits_of, float_of, natural_log, one_minus_exp, select
+from evsim.sensor.vector import bit_count, float_of, natural_log, one_minus_exp, select
 
 KNEE = 20.0
 SLOPE = math.log(KNEE) / KNEE
@@ -23,7 +23,7 @@ FILTER_WORDS = np.uint32(0)
 DITHER_MEAN = np.float32(8 * 16 + 7.5)
 DITHER_DEVIATION = np.float32(math.sqrt(4 * 16**2 + (16**2 - 1) / 12))
 ON, LEAK, ALL_LEAK, LABEL = np.uint32(4), np.uint32(2), np.uint32(3), np.uint32(3)
-"""Bits of a key. The first key of a pixel carries label 3 where its later events of the interval are leak, too."""
+"""Bits of a key. The first key of a pixel carries label 3 where its later events are leak, too."""
 
 
 @njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
@@ -270,7 +270,9 @@ def _count(
         first[x] = position
         spacing[x] = theta * per_unit
         count[x] = n
-        key[x] = np.uint32(np.uint32(slot << np.uint32(16)) | np.uint32(np.uint32(x) << np.uint32(3))) | polarity
+        key[x] = (
+            np.uint32(np.uint32(slot << np.uint32(16)) | np.uint32(np.uint32(x) << np.uint32(3))) | polarity
+        )
 
 
 @njit(nogil=True, cache=True, error_model="numpy", forceinline=True)

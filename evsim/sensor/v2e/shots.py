@@ -1,4 +1,4 @@
-"""Shot noise of one row: a Poisson process whose rate falls with brightness, or v2e's rule for given uniforms.
+"""Shot noise of a row: a Poisson process whose rate falls with brightness, or v2e's rule for given uniforms.
 
 Drawn: the number of candidates of a row is Poisson with the row's largest rate, each has a uniform column
 and is kept with the ratio of the rates there. This is the exact process, without a draw per pixel.

@@ -37,9 +37,7 @@ class LightReader:
         self._exact = config.precision == "float64"
         self._log: dict[int, NDArray[np.float32]] = {}
         self._alpha: dict[tuple[int, int], tuple[NDArray[np.float64], NDArray[np.uint64]]] = {}
-        self._empty = {
-            kind: _read_only(np.empty((0, 0), kind)) for kind in (np.uint8, np.uint16, np.float32)
-        }
+        self._empty = {kind: _read_only(np.empty((0, 0), kind)) for kind in (np.uint8, np.uint16, np.float32)}
         self._no_alpha = (np.empty(0, np.float64), np.empty(0, np.uint64))
         self._no_log = np.empty(0, np.float32)
 
