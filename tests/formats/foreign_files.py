@@ -21,7 +21,8 @@ def evt3_words(events: Events, *, vectors: bool = True) -> NDArray[np.uint16]:
     while k < len(t):
         if high != t[k] >> 12:
             high, low = t[k] >> 12, None
-            words.append(0x8000 | (high & 0xFFF))
+            # A lower time of zero first: expelliarmus counts a step back of the lower time as one of the upper.
+            words += [0x6000, 0x8000 | (high & 0xFFF)]
         if low != t[k] & 0xFFF:
             low = t[k] & 0xFFF
             words.append(0x6000 | low)
@@ -136,14 +137,14 @@ def write_rosbag(events: Events, path: Path, images: Any = (), per_message: int 
             data = _header(0) + struct.pack("<III", part.height, part.width, len(part)) + _event_bytes(part)
             writer.write(connection, int(part.t[0] * 1000) if len(part) else 0, data)
         topics: dict[str, Any] = {}
-        for image, t_ns, encoding in images:
+        for number, (image, t_ns, encoding) in enumerate(images):
             topic = "/dvs/image_color" if image.ndim == 3 else "/dvs/image_raw"
             if topic not in topics:
                 topics[topic] = writer.add_connection(topic, "sensor_msgs/msg/Image", typestore=store)
             text = encoding.encode()
             data = _header(t_ns) + struct.pack("<III", *image.shape[:2], len(text)) + text
             data += struct.pack("<BII", 0, image.nbytes // image.shape[0], image.nbytes) + image.tobytes()
-            writer.write(topics[topic], t_ns + 5_000_000, data)
+            writer.write(topics[topic], 5_000_000 * (number + 1), data)  # the clock of recording is another
     return path
 
 
