@@ -21,8 +21,7 @@ def evt3_words(events: Events, *, vectors: bool = True) -> NDArray[np.uint16]:
     while k < len(t):
         if high != t[k] >> 12:
             high, low = t[k] >> 12, None
-            # A lower time of zero first: expelliarmus counts a step back of the lower time as one of the upper.
-            words += [0x6000, 0x8000 | (high & 0xFFF)]
+            words.append(0x8000 | (high & 0xFFF))
         if low != t[k] & 0xFFF:
             low = t[k] & 0xFFF
             words.append(0x6000 | low)

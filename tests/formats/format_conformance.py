@@ -80,7 +80,7 @@ def event_streams(draw: st.DrawFn) -> Events:
 class FormatConformance:
     """The contract of a format; subclasses set `name`, and what a reader must be told.
 
-    sizes: the only sensors that the format knows, if it is so. largest_time: microseconds that its files hold.
+    sizes: the only sensors that the format knows, if it is so. largest_time: times that its files hold.
     """
 
     name: ClassVar[str]
