@@ -10,7 +10,6 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from evsim.events import Events
-from evsim.kernels.voxelize import BACKENDS
 from evsim.represent import (
     eger,
     egers,
@@ -21,8 +20,6 @@ from evsim.represent import (
     target_voxels,
     voxel_grid,
 )
-
-pytestmark = pytest.mark.needs_parity
 
 
 def events_of(
@@ -37,7 +34,8 @@ def of_fixture(fixture: NpzFile, time: str = "t") -> Events:
     return events_of(fixture[time], fixture["x"], fixture["y"], fixture["p"], size)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.needs_parity("voxel_ner_{case}.npz")
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
 @pytest.mark.parametrize("case", ["a", "b"])
 def test_ner_voxel_grids_and_normalizations(parity: Path, case: str, backend: str) -> None:
     fixture = np.load(parity / f"voxel_ner_{case}.npz")
@@ -57,7 +55,8 @@ def test_ner_voxel_grids_and_normalizations(parity: Path, case: str, backend: st
         np.testing.assert_allclose(normalize(fixture["voxel"], name), fixture[f"voxel_{key}"], atol=1e-6)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.needs_parity("voxel_timelens_rc_{case}.npz")
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
 @pytest.mark.parametrize("case", ["float_xy", "int_xy"])
 def test_timelens_voxel_grids_on_both_sides_of_targets(parity: Path, case: str, backend: str) -> None:
     fixture = np.load(parity / f"voxel_timelens_rc_{case}.npz")
@@ -71,7 +70,8 @@ def test_timelens_voxel_grids_on_both_sides_of_targets(parity: Path, case: str, 
     np.testing.assert_allclose(last, voxels.before[-1], atol=2e-6)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.needs_parity("voxel_timelens_rpg.npz")
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
 def test_rpg_timelens_voxel_grids_between_frame_times(parity: Path, backend: str) -> None:
     fixture = np.load(parity / "voxel_timelens_rpg.npz")
     window = (float(fixture["start_time"]), float(fixture["end_time"]))
@@ -83,13 +83,15 @@ def test_rpg_timelens_voxel_grids_between_frame_times(parity: Path, backend: str
     np.testing.assert_allclose(voxels.after, fixture["voxel_after"], atol=2e-6)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.needs_parity("voxel_timelens_uniform16.npz")
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
 def test_timelens_xl_uniform_bins(parity: Path, backend: str) -> None:
     fixture = np.load(parity / "voxel_timelens_uniform16.npz")
     voxel = voxel_grid(of_fixture(fixture), int(fixture["channels"]), rule="timelens_xl", backend=backend)
     np.testing.assert_allclose(voxel, fixture["voxel"], atol=2e-6)
 
 
+@pytest.mark.needs_parity("voxel_timelens_gopro.npz")
 def test_timelens_voxel_grids_of_simulated_polarity_frames(parity: Path) -> None:
     fixture = np.load(parity / "voxel_timelens_gopro.npz")
     frames, bins = fixture["event_frames"], int(fixture["num_bins"])
@@ -104,7 +106,8 @@ def test_timelens_voxel_grids_of_simulated_polarity_frames(parity: Path) -> None
     np.testing.assert_array_equal(reverse_time(short), fixture["short_before_reversed"])
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.needs_parity("gem_eger.npz")
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
 def test_eger_is_exact_in_all_published_cases(parity: Path, backend: str) -> None:
     fixture = np.load(parity / "gem_eger.npz")
     height, width = fixture["sensor_hw"].tolist()
@@ -122,6 +125,7 @@ def test_eger_is_exact_in_all_published_cases(parity: Path, backend: str) -> Non
         np.testing.assert_array_equal(grid, fixture[f"case{index}_eger"])
 
 
+@pytest.mark.needs_parity("evinr_stack_{case}.npz")
 @pytest.mark.parametrize("case", ["a_mono", "b_window_thresh", "c_color", "d_portrait"])
 def test_evinr_stacks(parity: Path, case: str) -> None:
     fixture = np.load(parity / f"evinr_stack_{case}.npz")

@@ -249,7 +249,7 @@ def _window(
             a = c = min(max(b, 0), bins - 1) if clamp else b
         elif clamp and b < 0:
             a, c = 0, min(1, bins - 1)
-            f0, slope = 1.0 - f0, -slope
+            f0, slope = (1.0 - f0, -slope) if b == -1 else (1.0, 0.0)
         elif clamp and c > bins - 1:
             a = c = bins - 1
         line[0], line[1] = f0, slope

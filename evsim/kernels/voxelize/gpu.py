@@ -229,10 +229,12 @@ def _scatter(  # type: ignore[no-untyped-def]
         plane = window * window_step + tl.where(on, on_plane, off_plane)
         kind = out_ptr.dtype.element_ty
         if subpixel:
-            column = tl.floor(x.to(tl.float64))
-            row = tl.floor(y.to(tl.float64))
-            along = x.to(tl.float64) - column
-            down = y.to(tl.float64) - row
+            x = tl.where(inside, x, 0).to(tl.float64)
+            y = tl.where(inside, y, 0).to(tl.float64)
+            column = tl.floor(x)
+            row = tl.floor(y)
+            along = x - column
+            down = y - row
             for corner in tl.static_range(4):
                 i = column.to(tl.int64) + corner % 2
                 v = row.to(tl.int64) + corner // 2
