@@ -151,27 +151,29 @@ class NativeRecording(IndexedRecording):
         return np.array([self._image_time(name) for name in self._image_names], np.float64)
 
     def images(self) -> Iterator[RecordedImage]:
-        for name in self._image_names:
-            place = f"images/{name}"
-            with hdf5_errors(self.path, place):
-                dataset = checked_dataset(self.path, self._file[place])
-                image = dataset[:]
-                colour = image.ndim == 3
-                index = dataset.attrs.get("event_idx")
-            if (
-                image.dtype != np.uint8
-                or image.ndim not in (2, 3)
-                or (colour and image.shape[2] not in (1, 3))
-            ):
-                raise FormatError(
-                    self.path,
-                    f"is {image.dtype} {image.shape}, expected uint8 (H, W) or (H, W, 3)",
-                    place=place,
-                )
-            if colour:
-                image = np.ascontiguousarray(image[..., ::-1]) if image.shape[2] == 3 else image[..., 0]
-            t_us = self._image_time(name)
-            yield RecordedImage(image, t_us, int(index) if index is not None else self._index_before(t_us))
+        return map(self._load_image, self._image_names)
+
+    def image(self, index: int) -> RecordedImage:
+        self._require_image(index)
+        return self._load_image(self._image_names[index])
+
+    def _load_image(self, name: str) -> RecordedImage:
+        place = f"images/{name}"
+        with hdf5_errors(self.path, place):
+            dataset = checked_dataset(self.path, self._file[place])
+            image = dataset[:]
+            colour = image.ndim == 3
+            index = dataset.attrs.get("event_idx")
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (colour and image.shape[2] not in (1, 3)):
+            raise FormatError(
+                self.path,
+                f"is {image.dtype} {image.shape}, expected uint8 (H, W) or (H, W, 3)",
+                place=place,
+            )
+        if colour:
+            image = np.ascontiguousarray(image[..., ::-1]) if image.shape[2] == 3 else image[..., 0]
+        t_us = self._image_time(name)
+        return RecordedImage(image, t_us, int(index) if index is not None else self._index_before(t_us))
 
     def own_defects(self) -> Iterator[Defect]:
         if self._index is not None:

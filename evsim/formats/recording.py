@@ -110,6 +110,19 @@ class Recording(ABC):
         """The images in order of time."""
         return iter(())
 
+    def image_times(self) -> NDArray[np.float64]:
+        """float64 (image_count,): the end of exposure of each image, microseconds."""
+        return np.array([image.t_us for image in self.images()], np.float64)
+
+    def image(self, index: int) -> RecordedImage:
+        """One image by its number. Raises InputError when there is none of that number."""
+        self._require_image(index)
+        return next(itertools.islice(self.images(), index, None))
+
+    def _require_image(self, index: int) -> None:
+        if not 0 <= index < self.image_count:
+            raise InputError(f"{self.path} holds {self.image_count} images, there is no image {index}")
+
     def events(self) -> Events:
         """All events. Raises FormatError where they are unsorted or outside the sensor."""
         return Events.concatenate([self.empty(), *self._checked()])
@@ -242,6 +255,12 @@ class IndexedRecording(Recording):
         """How many events have time < t (with `after`: <= t); reads only the neighbourhood of the answer."""
         low, high = self._bracket(int(np.floor(t)))
         return search_times(self._times, t, low, high, after=after)
+
+    def rows(self, start: int, stop: int) -> Events:
+        """Events start..stop-1 by position; reads only those. Raises InputError outside the recording."""
+        if not 0 <= start <= stop <= len(self):
+            raise InputError(f"{self.path} holds {len(self)} events, there are no events {start}..{stop - 1}")
+        return self._check(self._read(start, stop), start, None) if stop > start else self.empty()
 
     def between(self, t0: int, t1: int) -> Events:
         """Events with t0 <= t < t1, microseconds of column `t`; reads only those."""

@@ -119,12 +119,20 @@ class RledMemmapRecording(IndexedRecording):
         return None if self._windows is None else np.asarray(self._windows, np.int64)
 
     def images(self) -> Iterator[RecordedImage]:
-        if self._images is None or self._image_times is None:
-            return
-        for stored, time in zip(self._images, self._image_times.reshape(-1)):
-            t_us = float(time) / PER_MICROSECOND[self.unit]
-            image = np.array(stored[..., 0] if stored.shape[2] == 1 else stored[..., ::-1])
-            yield RecordedImage(image, t_us, max(0, self.search(t_us) - 1))
+        return map(self.image, range(self.image_count))
+
+    def image(self, index: int) -> RecordedImage:
+        self._require_image(index)
+        assert self._images is not None
+        assert self._image_times is not None
+        stored = self._images[index]
+        t_us = float(self._image_times.reshape(-1)[index]) / PER_MICROSECOND[self.unit]
+        image = np.array(stored[..., 0] if stored.shape[2] == 1 else stored[..., ::-1])
+        return RecordedImage(image, t_us, max(0, self.search(t_us) - 1))
+
+    def image_times(self) -> NDArray[np.float64]:
+        times = np.empty(0) if self._image_times is None else np.asarray(self._image_times, np.float64)
+        return times.reshape(-1) / PER_MICROSECOND[self.unit]
 
     def own_defects(self) -> Iterator[Defect]:
         if self._windows is not None:
