@@ -43,8 +43,8 @@ def test_expelliarmus_reads_ours_and_we_read_its(
 def test_expelliarmus_and_we_read_the_same_evt3(tmp_path: Path, vectors: bool) -> None:
     """Rows of neighbours make vectors of 12 and 8 pixels.
 
-    expelliarmus adds 4096 us wherever the upper time steps on and the lower steps back, which the words do not
-    say: times are compared without the upper part.
+    expelliarmus adds 4096 us wherever the upper time steps on and the lower steps back, which the words do
+    not say: times are compared without the upper part.
     """
     rng = np.random.default_rng(0)
     t = np.repeat(np.sort(rng.integers(0, 1 << 24, 500)), 30)
