@@ -1,6 +1,6 @@
 """Wall time of one run of six clips by the number of worker processes, and that all write the same bytes.
 
-    python benchmarks/workers.py [--workers 1 2] [--clips FOLDER_OF_VIDEOS] [--size 640x360] [--frames 24]
+    python benchmarks/workers.py [--workers 1 2] [--clips FOLDER_OF_VIDEOS] [--size 640x360] [--frames 48]
 
 Each run is a process of its own, `evsim simulate gopro`, as a user starts it: the times include the start of
 the interpreter, of the workers, and loading what is compiled. A first run that is not counted fills the
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[2], help="beside one")
     parser.add_argument("--clips", type=Path, default=None, help="folder of videos to cut the clips from")
     parser.add_argument("--size", default="640x360")
-    parser.add_argument("--frames", type=int, default=24, help="of each clip, before upsampling x8")
+    parser.add_argument("--frames", type=int, default=48, help="of each clip, before upsampling x8")
     parser.add_argument("--repeat", type=int, default=3)
     arguments = parser.parse_args()
     width, height = (int(side) for side in arguments.size.split("x"))
