@@ -169,7 +169,7 @@ class Simulator:
             between = image if part == parts else (before + rise * np.float32(part / parts)) * unit
             columns = self._pass(check_frame(between, self.size), times[part - 1], times[part], None)
             # With recycled outputs the next pass overwrites these.
-            found.append(Columns(*(column.copy() for column in columns)) if part < parts else columns)
+            found.append(Columns._make(column.copy() for column in columns) if part < parts else columns)
         return found
 
     def _pass(self, image: NDArray[Any], t0_ns: int, t1_ns: int, fields: FrameFields | None) -> Columns:

@@ -292,7 +292,7 @@ class V2ePixels:
             return _make_columns(count)
         if len(self._outputs.t) < count:
             self._outputs = _make_columns(count + count // 4)
-        return Columns(*(column[:count] for column in self._outputs))
+        return Columns._make(column[:count] for column in self._outputs)
 
 
 def _plane(field: NDArray[np.float32] | None, uniform: float, width: int, real: Any) -> NDArray[Any]:
