@@ -17,7 +17,7 @@ from evsim.events import Events
 
 def is_tensor(column: Any) -> bool:
     """True for a torch tensor."""
-    return type(column).__module__.partition(".")[0] == "torch"
+    return not isinstance(column, np.ndarray) and type(column).__module__.partition(".")[0] == "torch"
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike, like: Any) -> Any:
@@ -35,14 +35,14 @@ def output(out: Any, shape: tuple[int, ...], dtype: DTypeLike, like: Any) -> Any
     """
     if out is None:
         return empty(shape, dtype, like)
-    name = str(out.dtype).removeprefix("torch.")
     if is_tensor(out) != is_tensor(like):
         raise InputError(f"out is a {type(out).__name__} and the events are of {type(like).__name__}")
     if is_tensor(out) and out.device != like.device:
         raise InputError(f"out is on {out.device} and the events are on {like.device}")
-    if tuple(out.shape) != shape or name != np.dtype(dtype).name:
+    wanted = getattr(sys.modules["torch"], np.dtype(dtype).name) if is_tensor(out) else dtype
+    if tuple(out.shape) != shape or out.dtype != wanted:
         raise InputError(
-            f"out has shape {tuple(out.shape)} and dtype {name}, expected {shape} and {np.dtype(dtype).name}"
+            f"out has shape {tuple(out.shape)} and dtype {out.dtype}, expected {shape} and {np.dtype(dtype)}"
         )
     if not (out.is_contiguous() if is_tensor(out) else out.flags.c_contiguous):
         raise InputError("out is not contiguous; pass a whole array or the leading items of one")

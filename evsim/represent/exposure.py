@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from evsim.errors import InputError
 from evsim.events import Events
 from evsim.kernels.voxelize import Placement, PlaneLayout, voxelize
-from evsim.represent.arrays import output, positions
+from evsim.represent.arrays import is_tensor, output, positions
 from evsim.represent.pixels import require_whole
 
 SEGMENTS = 3
@@ -115,7 +115,10 @@ def _crop(events: Events, roi: tuple[int, int, int, int]) -> Events:
         raise InputError(
             f"region (top, left, height, width) = {roi}, expected one inside {events.width}x{events.height}"
         )
-    x, y = events.x, events.y
+    x: Any = events.x
+    y: Any = events.y
+    if is_tensor(x):
+        x, y = x.int(), y.int()  # torch cannot compare uint16
     inside = (x >= left) & (x < left + width) & (y >= top) & (y < top + height)
     return Events(
         events.t[inside], x[inside] - left, y[inside] - top, events.p[inside], width, height, events.t_origin

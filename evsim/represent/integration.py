@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evsim.errors import InputError
 from evsim.events import Events
+from evsim.represent.arrays import numpy_events, same_kind
 from evsim.represent.frames import increasing_times
 from evsim.represent.pixels import flat_index, require_pixels
 
@@ -19,18 +22,19 @@ def integrate(
     contrast_threshold_off: float,
     time_constant_us: float | None = None,
     initial: NDArray[np.floating] | None = None,
-) -> NDArray[np.float32]:
+) -> Any:
     """float32 (T, H, W) log intensity at the given times, relative to the start.
 
     Every ON event adds `contrast_threshold_on` to its pixel and every OFF event subtracts
     `contrast_threshold_off`; with `time_constant_us` the value decays to 0 by exp(-dt / time constant), which
     keeps noise from piling up (leaky integrator; Scheerlinck et al. 2018 call it a high-pass filter).
+    torch columns give a tensor on their device (computed on the CPU).
     times_us: increasing microseconds; events with t <= times_us[i] are in frame i. initial: (H, W) log
     intensity at the first event, or at times_us[0] if that is earlier. Raises InputError for events outside
     the sensor, times out of order, a shape or a time constant that does not fit.
     """
     times = increasing_times(times_us, at_least=1).astype(np.float64)
-    require_pixels(events)
+    like, events = events.t, require_pixels(numpy_events(events))
     if time_constant_us is not None and not time_constant_us > 0:
         raise InputError(f"time constant of {time_constant_us} us, expected a positive one or none")
     shape = (events.height, events.width)
@@ -52,7 +56,7 @@ def integrate(
         level += np.bincount(pixel[start:stop], weights, level.size)
         frame[:] = level
         start, before = stop, time
-    return frames.reshape(-1, *shape)
+    return same_kind(frames.reshape(-1, *shape), like)
 
 
 def to_display(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from evsim.errors import InputError
@@ -23,7 +25,8 @@ def require_pixels(events: Events) -> Events:
 
 def has_subpixels(events: Events) -> bool:
     """True for float coordinates, of numpy or torch."""
-    return str(events.x.dtype).removeprefix("torch.").startswith(("float", "bfloat"))
+    x: Any = events.x
+    return x.dtype.kind == "f" if isinstance(x, np.ndarray) else x.is_floating_point()
 
 
 def require_whole(events: Events) -> None:

@@ -218,27 +218,31 @@ def fill_windows(
         "split": PlaneLayout(2 * bins, 1, 0, bins),
         "split_off_first": PlaneLayout(2 * bins, 1, bins, 0),
     }[polarity]
-    duration = ends[:, 1] - ends[:, 0] + rule.extra_us
-    flat = duration <= 0
-    duration[flat] = 1.0
     least = rule.minimum_events if minimum_events is None else minimum_events
     if least > 1:
         few = ranges[:, 1] - ranges[:, 0] < least
         ranges = np.where(few[:, None], ranges[:, :1], ranges)
-    spread = flat & (ranges[:, 0] < ranges[:, 1]) if rule.spread else flat[:0]
+    duration = ends[:, 1] - ends[:, 0]
+    if rule.extra_us:
+        duration += rule.extra_us
+    flat = duration <= 0
+    spread = []
+    if flat.any():
+        duration[flat] = 1.0
+        spread = np.flatnonzero(flat & (ranges[:, 0] < ranges[:, 1])).tolist() if rule.spread else []
     columns = (events.t, events.x, events.y, events.p)
     steps = float(rule.steps(bins))
     voxelize(
         *columns,
         bins=bins,
-        ranges=np.where(spread[:, None], ranges[:, :1], ranges) if spread.any() else ranges,
+        ranges=_without(ranges, spread) if spread else ranges,
         placement=Placement(ends[:, 0], duration, steps, offset, how, rule.edge),
         layout=layout,
         out=planes,
         accumulate=accumulate,
         **options,
     )
-    for k in np.flatnonzero(spread):
+    for k in spread:
         # Of these events only the order is known: it takes the place of the time.
         first, last = ranges[k].tolist()
         voxelize(
@@ -254,6 +258,13 @@ def fill_windows(
             accumulate=True,
             **options,
         )
+
+
+def _without(ranges: NDArray[np.int64], windows: list[int]) -> NDArray[np.int64]:
+    """`ranges` with some windows empty."""
+    ranges = ranges.copy()
+    ranges[windows, 1] = ranges[windows, 0]
+    return ranges
 
 
 def _order(count: int, like: Any) -> Any:

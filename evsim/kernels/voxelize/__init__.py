@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from evsim.errors import BackendError, InputError
 from evsim.kernels.backend import load_backend
-from evsim.kernels.voxelize.arguments import Placement, PlaneLayout
+from evsim.kernels.voxelize.arguments import NO_DURATION, Placement, PlaneLayout
 
 __all__ = ["BACKENDS", "Placement", "PlaneLayout", "voxelize"]
 
@@ -52,9 +52,7 @@ def voxelize(
     Nothing here has a gradient. Raises InputError for events out of order or outside the sensor, and
     BackendError.
     """
-    on_cuda = getattr(getattr(t, "device", None), "type", "cpu") == "cuda"
-    if not (placement.duration > 0).all():
-        raise InputError("a window of no duration has no bin coordinate; give a positive one")
+    on_cuda = not isinstance(t, np.ndarray) and t.device.type == "cuda"
     if bins * out.shape[1] * out.shape[2] * (1 if layout.on == layout.off else 2) >= INDEX_LIMIT:
         raise InputError(
             f"a grid of {bins} bins of {out.shape[2]}x{out.shape[1]} pixels is too large to index"
@@ -69,6 +67,8 @@ def voxelize(
         "deterministic": deterministic,
         "threads": threads,
     }
+    if run.__module__ != BACKENDS["cpu"] and not (placement.duration > 0).all():
+        raise InputError(NO_DURATION)
     if run.__module__ == BACKENDS["gpu"]:
         run(t, x, y, p, out=out, **options)
         return out
@@ -77,7 +77,7 @@ def voxelize(
             f"backend {run.__module__.rpartition('.')[2]!r} of voxelize cannot run here: the events are on "
             f"{t.device}; move them to the CPU first"
         )
-    run(*(_array(column) for column in (t, x, y, p)), out=_array(out), **options)
+    run(*(np.ascontiguousarray(_array(column)) for column in (t, x, y, p)), out=_array(out), **options)
     return out
 
 

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from evsim.errors import InputError
 
+NO_DURATION = "a window of no duration has no bin coordinate; give a positive one"
+
 
 class Placement(NamedTuple):
     """The bin coordinate of time t in window k: tau = steps (t - start[k]) / duration[k] + offset.

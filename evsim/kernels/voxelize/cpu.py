@@ -16,12 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evsim.errors import InputError
-from evsim.kernels.voxelize.arguments import Placement, PlaneLayout, require_events
+from evsim.kernels.voxelize.arguments import NO_DURATION, Placement, PlaneLayout, require_events
 
 BLOCK = 2048
 """Events per block: index and two weights of each fit the first-level cache beside the planes' lines."""
 THREAD_EVENTS = 50_000
 """Fewer events than this are not worth another thread."""
+
+OUTSIDE, UNSORTED, NO_TIME = 1, 2, 3
+"""What is wrong with a window, in place of the 0 of success."""
 
 _FAST = {"contract", "nsz", "arcp"}
 
@@ -48,6 +51,7 @@ def voxelize(
     shape = (bins, width, height, x.dtype.kind == "f")
     rule = (placement.steps, placement.offset, placement.interpolation == "linear", placement.edge == "clamp")
     flat = out.reshape(-1)
+    starts, durations = (np.ascontiguousarray(column) for column in placement[:2])
     planes = (layout.window, layout.bin, layout.on, layout.off)
     constants = (kind(1), kind(1 if layout.on != layout.off else -1))
     count = int(ranges[-1, 1] - ranges[0, 0]) if len(ranges) else 0
@@ -55,7 +59,7 @@ def voxelize(
 
     def run(first: int, last: int) -> int:
         return _windows(
-            *events, ranges[first:last], placement.start[first:last], placement.duration[first:last],
+            *events, ranges[first:last], starts[first:last], durations[first:last],
             rule, shape, planes, first, constants, accumulate, flat,
         )  # fmt: skip
 
@@ -67,6 +71,8 @@ def voxelize(
         status = _one_window(
             events, ranges, placement, rule, shape, planes, constants, accumulate, flat, parts
         )
+    if status == NO_TIME:
+        raise InputError(NO_DURATION)
     if status:
         require_events(t, x, y, ranges, (width, height))
         raise InputError("the times of the events are not numbers")
@@ -217,11 +223,13 @@ def _window(
     private: NDArray[Any],
     out: NDArray[Any],
 ) -> int:
-    """Add events first..last to their bins; returns 0, 1 (outside the sensor) or 2 (not sorted).
+    """Add events first..last to their bins; returns 0 or what is wrong.
 
     Bins clear_from..clear_to are set to zero just before they are needed, so that they are still in cache.
     Bins up to private_top go to `private`.
     """
+    if not duration > 0:
+        return NO_TIME
     bins, width, height, subpixel = shape
     linear, clamp = rule[2], rule[3]
     plane = width * height
@@ -240,7 +248,7 @@ def _window(
         b = _bin(t[position], start, duration, rule, bins)
         stop = last if b >= bins else _next_border(t, position, last, start, duration, rule, bins, b)
         if _bin(t[stop - 1], start, duration, rule, bins) != b:
-            return 2
+            return UNSORTED
         # Bins a and c get (1 - f) and f, with f linear in time; equal bins get all of it.
         f0 = rule[0] * (t[position] - start) / duration + rule[1] - b
         slope = rule[0] / duration
@@ -264,10 +272,10 @@ def _window(
             j = min(i + BLOCK, stop)
             bad = _out_of_order(t[i:j], t[position], t[stop - 1])
             if bad:
-                return 2
+                return UNSORTED
             bad = _outside(x[i:j], y[i:j], width, height, subpixel)
             if bad:
-                return 1
+                return OUTSIDE
             _weigh(t[i:j], p[i:j], t[position], line[0], line[1], constants[0], constants[1], left, right)
             if a == c:
                 if in_a:
