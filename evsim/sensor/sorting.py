@@ -15,6 +15,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from evsim.kernels.compiled import INLINE, LOOP
+
 SLOT_LIMIT = 1 << 16
 WIDTH_LIMIT = 1 << 13
 NEAR = 24
@@ -50,7 +52,7 @@ class Columns(NamedTuple):
     label: NDArray[np.uint8]
 
 
-@njit(nogil=True, cache=True)
+@njit(**LOOP)
 def tally(block: int, slots: int, bins: Bins) -> None:
     """Count the events of a block in each slot."""
     counts = bins.histogram[block][:slots]
@@ -61,7 +63,7 @@ def tally(block: int, slots: int, bins: Bins) -> None:
         counts[used[i] >> np.uint32(16)] += np.uint32(1)
 
 
-@njit(nogil=True, cache=True)
+@njit(**LOOP)
 def place_slots(blocks: int, slots: int, bins: Bins) -> int:
     """Turn counts into places, slot by slot and block by block; returns how many events there are."""
     placed = 0
@@ -75,7 +77,7 @@ def place_slots(blocks: int, slots: int, bins: Bins) -> int:
     return placed
 
 
-@njit(nogil=True, cache=True)
+@njit(**LOOP)
 def scatter(block: int, first_row: int, last_row: int, slots: int, bins: Bins) -> None:
     """Put the events of a block, rows first_row..last_row - 1, to their places."""
     places = bins.histogram[block][:slots]
@@ -92,7 +94,7 @@ def scatter(block: int, first_row: int, last_row: int, slots: int, bins: Bins) -
             places[key >> np.uint32(16)] = place + np.uint32(1)
 
 
-@njit(nogil=True, cache=True)
+@njit(**LOOP)
 def unpack(first_slot: int, last_slot: int, origin: int, bins: Bins, columns: Columns) -> None:
     """Write the columns of the events of some slots; `origin` is the time of slot 0 in microseconds."""
     for slot in range(first_slot, last_slot):
@@ -118,7 +120,7 @@ def unpack(first_slot: int, last_slot: int, origin: int, bins: Bins, columns: Co
         label[i] = low - (low & (low >> np.uint32(1)))  # 3 is a leak event, too
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@njit(**INLINE)
 def _order_rows(keys: NDArray[np.uint32]) -> None:
     """Sort keys that already are in order of rows: only keys of one row can be out of order."""
     for i in range(1, keys.size):
@@ -133,7 +135,7 @@ def _order_rows(keys: NDArray[np.uint32]) -> None:
                 _sort_row_around(keys, i)
 
 
-@njit(nogil=True, cache=True)
+@njit(**LOOP)
 def _sort_row_around(keys: NDArray[np.uint32], i: int) -> None:
     """Sort all keys of the row of keys[i], which may be many when an interval has few slots."""
     row = keys[i] >> np.uint32(16)
@@ -145,7 +147,7 @@ def _sort_row_around(keys: NDArray[np.uint32], i: int) -> None:
     _shell_sort(keys[start:end])
 
 
-@njit(nogil=True, cache=True)
+@njit(**LOOP)
 def _shell_sort(keys: NDArray[np.uint32]) -> None:
     for gap in GAPS:
         for i in range(gap, keys.size):

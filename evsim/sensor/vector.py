@@ -15,6 +15,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from evsim.kernels.compiled import INLINE
+
 LANES = 16
 """Pixels that `compress` handles at once; arrays it writes to need this many spare elements."""
 
@@ -119,7 +121,7 @@ def compress(
     return types.int64(count, level, source, start, out, used), generate
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def append_above(count: Any, level: Any, source: Any, out: Any, used: Any) -> Any:
     """Append source[x] to `out` after `used` for every x with count[x] > level; returns the new `used`.
 
@@ -139,7 +141,7 @@ def append_above(count: Any, level: Any, source: Any, out: Any, used: Any) -> An
     return np.int64(place)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def natural_log(value: Any) -> Any:
     """Natural logarithm of a positive normal float32, to 2 ulp, in operations that vectorise.
 
@@ -154,7 +156,7 @@ def natural_log(value: Any) -> Any:
     return np.float32(exponent) * LN2 + np.float32(2) * (s + s * tail)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def one_minus_exp(value: Any) -> Any:
     """1 - exp(-value) of a float32 within 0..1, to 1 ulp of 1."""
     total = np.float32(1)

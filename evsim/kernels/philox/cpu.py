@@ -11,6 +11,8 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from evsim.kernels.compiled import INLINE, LOOP
+
 Word = np.uint32
 LANES = 8
 MULTIPLIERS, KEY_STEPS, ROUNDS = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85), 10
@@ -18,7 +20,7 @@ MULTIPLIERS, KEY_STEPS, ROUNDS = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE
 # Every intermediate is cast back to 32 bits: numba widens uint32 arithmetic to 64 bits otherwise.
 
 
-@numba.njit(nogil=True, cache=True, forceinline=True)
+@numba.njit(**INLINE)
 def philox4x32(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Word, Word, Word, Word]:
     """The four words of one counter (c0..c3) under the key (k0, k1), all uint32."""
     for _ in range(ROUNDS):
@@ -90,7 +92,7 @@ def _eight_blocks(
     return types.none(*arguments), generate
 
 
-@numba.njit(nogil=True, cache=True, forceinline=True)
+@numba.njit(**INLINE)
 def fill_blocks(
     k0: Word,
     k1: Word,
@@ -115,7 +117,7 @@ def fill_blocks(
         _eight_blocks(counter, row, frame, purpose, k0, k1, words0, words1, words2, words3, start)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**LOOP)
 def _fill_short_row(
     k0: Word, k1: Word, row: Word, frame: Word, purpose: Word, words: NDArray[np.uint32]
 ) -> None:
@@ -126,7 +128,7 @@ def _fill_short_row(
             words[j * quarter + i] = block[j]
 
 
-@numba.njit(nogil=True, cache=True, forceinline=True)
+@numba.njit(**INLINE)
 def fill_row(k0: Word, k1: Word, row: Word, frame: Word, purpose: Word, words: NDArray[np.uint32]) -> None:
     """One word per column of a row; `words` has a multiple of four entries, at least the width."""
     quarter = words.size // 4

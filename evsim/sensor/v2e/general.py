@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from evsim.kernels.compiled import INLINE, LOOP
 from evsim.sensor.v2e.linear import give_back, later_key, slot_of
 from evsim.sensor.v2e.records import Fields, Light, Pass, Planes, Scratch
 from evsim.sensor.v2e.rows import advance_row, load_plain
@@ -37,14 +38,14 @@ class Found(NamedTuple):
     key: NDArray[np.uint64]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(**LOOP)
 def log_plane(light: Light, out: NDArray[np.float32]) -> None:
     """Log intensity of the whole frame."""
     for y in range(out.shape[0]):
         load_plain(light, y, out[y])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(**LOOP)
 def advance_plane(
     light: Light, planes: Planes, fields: Fields, now: Pass, scratch: Scratch, crossings: Crossings
 ) -> tuple[int, int, int]:
@@ -65,14 +66,14 @@ def advance_plane(
     return total, busiest, candidates
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def _full_key(y: int, key: Any, accepted: int) -> Any:
     """Key with row of the next event of a pixel that has `accepted` in this interval."""
     low = key if accepted == 0 else later_key(key, ALL_BUT_LABEL)
     return (np.uint64(y) << np.uint64(32)) | np.uint64(low)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(**LOOP)
 def list_linear(crossings: Crossings, planes: Planes, now: Pass, origin: int, found: Found) -> int:
     """Events at the pixels' own crossing times; `origin` is the time of slot 0. Returns how many."""
     height, width = crossings.count.shape
@@ -104,7 +105,7 @@ def list_linear(crossings: Crossings, planes: Planes, now: Pass, origin: int, fo
     return used
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(**LOOP)
 def list_grid(
     crossings: Crossings,
     planes: Planes,
@@ -139,7 +140,7 @@ def list_grid(
     return used
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(**LOOP)
 def list_shots(
     light: Light,
     planes: Planes,

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from evsim.kernels.compiled import INLINE, LOOP, SPREAD
 from evsim.sensor.sorting import Bins, Columns, scatter, tally, unpack
 from evsim.sensor.v2e.records import Fields, Light, Pass, Planes, Scratch
 from evsim.sensor.v2e.rows import ALL_LEAK, LABEL, ON, advance_row
@@ -18,7 +19,7 @@ PIXEL = np.uint32(0xFFFC)
 """Bits of column and polarity in a key."""
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(**LOOP)
 def scatter_blocks(height: int, slots: int, bins: Bins, first: int, last: int) -> None:
     """Bring the events of blocks first..last - 1 into order; all blocks before any column is written."""
     blocks = bins.keys.shape[0]
@@ -26,13 +27,13 @@ def scatter_blocks(height: int, slots: int, bins: Bins, first: int, last: int) -
         scatter(block, block * height // blocks, (block + 1) * height // blocks, slots, bins)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(**LOOP)
 def write_slots(origin: int, bins: Bins, columns: Columns, first: int, last: int) -> None:
     """Write the columns of the events in slots first..last - 1."""
     unpack(first, last, origin, bins, columns)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(**LOOP)
 def run_blocks(
     light: Light,
     planes: Planes,
@@ -52,7 +53,7 @@ def run_blocks(
         _run_block(block, light, planes, fields, now, scratch, bins)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@njit(**SPREAD)
 def _run_block(
     block: int, light: Light, planes: Planes, fields: Fields, now: Pass, scratch: Scratch, bins: Bins
 ) -> None:
@@ -79,7 +80,7 @@ def _run_block(
         tally(block, now.slots, bins)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def _sum(count: NDArray[np.int32]) -> int:
     total = np.int64(0)
     for x in range(count.size):
@@ -87,7 +88,7 @@ def _sum(count: NDArray[np.int32]) -> int:
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@njit(**SPREAD)
 def _list_row(
     block: int,
     y: int,
@@ -116,13 +117,13 @@ def _list_row(
     return _expand(block, now, scratch, keys, used)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def slot_of(position: Any, slots: int) -> int:
     """The slot of a crossing, clamped to the interval."""
     return np.int64(min(max(np.float64(position), 0.0), np.float64(slots - 1)))
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def _expand(block: int, now: Pass, scratch: Scratch, keys: NDArray[np.uint32], used: int) -> int:
     """Append first events of all columns that fired, then second events of those with two, and so on."""
     count, key, deeper = scratch.count[block], scratch.key[block], scratch.deeper[block]
@@ -149,20 +150,20 @@ def _expand(block: int, now: Pass, scratch: Scratch, keys: NDArray[np.uint32], u
     return used
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def later_key(key: Any, pixel: Any) -> Any:
     """Key of a pixel's later event, without the slot, from that of its first; `pixel` masks what stays."""
     leak = np.uint32(key & LABEL) == ALL_LEAK
     return np.uint32(np.uint32(key & pixel) | select(leak, ALL_LEAK, np.uint32(0)))
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def _forget_leak(count: NDArray[np.int32], leak_sum: NDArray[np.float32]) -> None:
     for x in range(count.size):
         leak_sum[x] = select(count[x] > np.int32(0), np.float32(0), leak_sum[x])
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def _apply_dead_time(block: int, y: int, planes: Planes, now: Pass, scratch: Scratch) -> int:
     """Record the last event of pixels that no dead time concerns; negate the count of the others.
 
@@ -194,7 +195,7 @@ def _apply_dead_time(block: int, y: int, planes: Planes, now: Pass, scratch: Scr
     return refused
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(**LOOP)
 def _list_refused(
     block: int, y: int, planes: Planes, now: Pass, scratch: Scratch, keys: NDArray[np.uint32], used: int
 ) -> int:
@@ -223,7 +224,7 @@ def _list_refused(
     return used
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def give_back(y: int, x: int, refused: int, key: Any, planes: Planes) -> None:
     """Take events that the dead time refused out of the base again: they are tried in the next interval."""
     if key & ON:

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from evsim.kernels.compiled import INLINE, SPREAD
 from evsim.kernels.philox.cpu import fill_row
 from evsim.sensor.v2e.records import FLOAT_FAST, UINT8, UINT16, Fields, Light, Pass, Planes, Scratch
 from evsim.sensor.vector import bit_count, float_of, natural_log, one_minus_exp, select
@@ -26,20 +27,20 @@ ON, LEAK, ALL_LEAK, LABEL = np.uint32(4), np.uint32(2), np.uint32(3), np.uint32(
 """Bits of a key. The first key of a pixel carries label 3 where its later events are leak, too."""
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def lin_log(dn: float) -> np.float32:
     """v2e's map of intensity: linear up to 20 DN, natural logarithm above; rounded to 1e-8, as float32."""
     value = dn * SLOPE if dn <= KNEE else math.log(dn)
     return np.float32(np.rint(value * 1e8) / 1e8)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def relative_brightness(dn: float) -> float:
     """(DN + 20) / 275, which scales the corner frequency and the shot noise."""
     return (dn + 20.0) / 275.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@njit(**SPREAD)
 def advance_row(
     block: int,
     y: int,
@@ -87,7 +88,7 @@ def advance_row(
         _mark_later_leaks(block, leak_rate, theta_on, now, scratch)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def load_plain(light: Light, y: int, values: NDArray[np.float32]) -> None:
     """Log intensity of row y of the frame."""
     if light.kind == UINT8:
@@ -108,7 +109,7 @@ def load_plain(light: Light, y: int, values: NDArray[np.float32]) -> None:
             values[x] = lin_log(row[x] * light.dn)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def _load_filtered(light: Light, y: int, values: NDArray[np.float32], alpha: NDArray[Any]) -> None:
     if light.gain == 0.0:
         load_plain(light, y, values)
@@ -134,13 +135,13 @@ def _load_filtered(light: Light, y: int, values: NDArray[np.float32], alpha: NDA
         _exact_alpha(light, y, alpha)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def _fast_lin_log(dn: Any) -> Any:
     positive = select(dn > np.float32(KNEE), dn, np.float32(KNEE))
     return select(dn > np.float32(KNEE), natural_log(positive), dn * np.float32(SLOPE))
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def _fast_alpha(light: Light, y: int, alpha: NDArray[Any]) -> None:
     row = light.values[y]
     slope, rise = np.float32(light.dn * light.gain / 275.0), np.float32(20.0 * light.gain / 275.0)
@@ -150,7 +151,7 @@ def _fast_alpha(light: Light, y: int, alpha: NDArray[Any]) -> None:
         alpha[x] = select(light.exponential, one_minus_exp(e), e)
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def _exact_alpha(light: Light, y: int, alpha: NDArray[Any]) -> None:
     for x in range(alpha.size):
         if light.kind == UINT8:
@@ -162,7 +163,7 @@ def _exact_alpha(light: Light, y: int, alpha: NDArray[Any]) -> None:
             alpha[x] = 1.0 - math.exp(-e) if light.exponential else e
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def _load_random(block: int, y: int, fields: Fields, now: Pass, scratch: Scratch) -> None:
     """Let pixels bypass the low-pass, and draw the jitter of the leak."""
     alpha, jitter = scratch.alpha[block], scratch.jitter[block]
@@ -191,7 +192,7 @@ def _load_random(block: int, y: int, fields: Fields, now: Pass, scratch: Scratch
             jitter[x] = given[x]
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def _follow(
     values: NDArray[np.float32], low_pass: NDArray[Any], base: NDArray[Any], before: NDArray[Any]
 ) -> None:
@@ -200,7 +201,7 @@ def _follow(
         low_pass[x] = values[x]
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def _follow_filtered(
     values: NDArray[np.float32],
     alpha: NDArray[Any],
@@ -214,7 +215,7 @@ def _follow_filtered(
         low_pass[x] = (alpha.dtype.type(1) - alpha[x]) * old + alpha[x] * values[x]
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def _leak(
     jitter: NDArray[np.float32],
     leak_rate: NDArray[np.float32],
@@ -231,7 +232,7 @@ def _leak(
         leak_sum[x] = leak_sum[x] + delta
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def _count(
     low_pass: NDArray[Any],
     base: NDArray[Any],
@@ -275,7 +276,7 @@ def _count(
         )
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def _mark_later_leaks(
     block: int, leak_rate: NDArray[np.float32], theta_on: NDArray[Any], now: Pass, scratch: Scratch
 ) -> None:

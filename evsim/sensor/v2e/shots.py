@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from evsim.kernels.compiled import INLINE, SPREAD
 from evsim.kernels.philox.cpu import fill_blocks, philox4x32
 from evsim.sensor.v2e.records import UINT8, UINT16, Fields, Light, Pass, Planes, Scratch
 from evsim.sensor.v2e.rows import relative_brightness
@@ -21,7 +22,7 @@ SHOT_WORDS, SHOT_COUNT_WORDS = np.uint32(1), np.uint32(2)
 LARGEST_MEAN = 32.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@njit(**SPREAD)
 def shot_candidates(y: int, planes: Planes, fields: Fields, now: Pass) -> int:
     """How many candidates `draw_shots` has to look at in row y; none of them makes more than one event."""
     if now.shot_mean == 0.0:
@@ -43,7 +44,7 @@ def shot_candidates(y: int, planes: Planes, fields: Fields, now: Pass) -> int:
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@njit(**SPREAD)
 def draw_shots(
     block: int,
     y: int,
@@ -102,13 +103,13 @@ def draw_shots(
     return made
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def _mean_at(dn: float, now: Pass) -> float:
     """Events of one polarity that a pixel with nominal thresholds makes in this pass."""
     return now.shot_mean * max(0.0, 1.0 - 0.75 * relative_brightness(dn))
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def _dn(light: Light, y: int, x: int) -> float:
     if light.kind == UINT8:
         return light.codes8[y, x] * light.dn
@@ -117,20 +118,20 @@ def _dn(light: Light, y: int, x: int) -> float:
     return light.values[y, x] * light.dn
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def _scaled(word: Any, size: int) -> int:
     """A whole number below `size` (up to 2^31) from 32 random bits."""
     return np.int64((np.uint64(word) * np.uint64(size)) >> np.uint64(32))
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def _fraction(high: Any, low: Any) -> float:
     """Uniform in the open interval (0, 1), 52 bits."""
     bits = (np.uint64(high) << np.uint64(20)) | (np.uint64(low) >> np.uint64(12))
     return (np.float64(bits) + 0.5) * 2.0**-52
 
 
-@njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+@njit(**INLINE)
 def _invert_poisson(u: float, mean: float) -> int:
     term = math.exp(-mean)
     total = term
