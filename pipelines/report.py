@@ -142,6 +142,17 @@ def render_report(content: ReportContent) -> str:
     )
 
 
+def embed_picture(image: NDArray[Any], *, crisp: bool = False) -> str:
+    """An image (H, W) or (H, W, 3) RGB as a data URI, no wider than a page needs; crisp: without loss."""
+    return _still_uri(_shown(image, crisp), crisp)
+
+
+def page_style() -> Markup:
+    """The style sheet of the report page, for other pages that look like it."""
+    source = (resources.files("evsim.pipelines") / "report.html").read_text(encoding="utf-8")
+    return Markup(source[source.index("<style>") + len("<style>") : source.index("</style>")])
+
+
 def _timed(stages: Sequence[Stage]) -> list[tuple[Stage, float]]:
     """Stages that were measured or have a rate, with their share of the total time in percent."""
     total = sum(stage.seconds or 0.0 for stage in stages)

@@ -104,6 +104,16 @@ class EvrealRecording(ColumnRecording):
                 f"is {stored[row]}, expected {wanted[row]} by its time",
             )
 
+    @property
+    def event_seconds(self) -> NDArray[np.float64]:
+        """float64 (events,): times as the folder holds them, seconds, mapped from the file."""
+        return np.asarray(_flat(self._columns["t"].data))
+
+    @property
+    def image_seconds(self) -> NDArray[np.float64]:
+        """float64 (image_count,): times as the folder holds them, seconds."""
+        return np.empty(0) if self._images is None else np.asarray(self._image_times, np.float64).reshape(-1)
+
     def images(self) -> Iterator[RecordedImage]:
         if self._images is None:
             return
