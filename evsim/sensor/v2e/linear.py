@@ -17,6 +17,8 @@ from evsim.sensor.vector import LANES, append_above, select
 
 PIXEL = np.uint32(0xFFFC)
 """Bits of column and polarity in a key."""
+NEAR_BORDER = 8
+"""A dead time below 1 / NEAR_BORDER of the interval concerns few events."""
 
 
 @njit(**LOOP)
@@ -103,10 +105,8 @@ def _list_row(
 ) -> int:
     """Append the keys of the row's events; returns how many keys there are then."""
     if now.dead_time >= 0:
-        refused = _apply_dead_time(block, y, planes, now, scratch)
-        if refused:
-            used = _list_refused(block, y, planes, now, scratch, keys, used)
-    elif now.leaks:
+        used = _apply_dead_time(block, y, planes, now, scratch, keys, used)
+    if now.leaks:
         _forget_leak(scratch.count[block], planes.leak_sum[y])
     for candidate in range(0, candidates, BATCH):
         made = draw_shots(block, y, candidate, candidates, light, planes, fields, now, scratch)
@@ -164,63 +164,107 @@ def _forget_leak(count: NDArray[np.int32], leak_sum: NDArray[np.float32]) -> Non
 
 
 @njit(**INLINE)
-def _apply_dead_time(block: int, y: int, planes: Planes, now: Pass, scratch: Scratch) -> int:
-    """Record the last event of pixels that no dead time concerns; negate the count of the others.
+def _apply_dead_time(
+    block: int, y: int, planes: Planes, now: Pass, scratch: Scratch, keys: NDArray[np.uint32], used: int
+) -> int:
+    """Append the events of pixels that need a closer look, and take them out of the count."""
+    if now.dead_time > now.slots // NEAR_BORDER:
+        found = _set_aside_by_history(block, y, planes, now, scratch)
+    else:
+        found = _set_aside_at_borders(block, now, scratch)
+    if found:
+        columns = scratch.deeper[block]
+        append_above(scratch.aside[block], np.int32(0), scratch.column[block], columns, 0)
+        used = _list_aside(block, y, columns[:found], planes, now, scratch, keys, used)
+    return used
 
-    Returns how many there are of these.
+
+@njit(**INLINE)
+def _set_aside_at_borders(block: int, now: Pass, scratch: Scratch) -> int:
+    """Set aside pixels with events close to each other or to a border of the interval; returns how many.
+
+    The events of all others lie further from their neighbours, known or to come, than the dead time, so
+    that `Planes.last_event` need neither be read nor written for them.
     """
-    count, key = scratch.count[block], scratch.key[block]
+    count, key, aside = scratch.count[block], scratch.key[block], scratch.aside[block]
     first, spacing = scratch.first[block], scratch.spacing[block]
-    last_event, leak_sum = planes.last_event[y], planes.leak_sum[min(y, planes.leak_sum.shape[0] - 1)]
-    real = first.dtype.type
-    zero, last_slot = real(0), real(now.slots - 1)
-    # Rounding to slots and clamping to the interval take less than two slots from a spacing.
-    apart = real(now.dead_time + 2)
+    zero = first.dtype.type(0)
+    last_slot, apart = first.dtype.type(now.slots - 1), first.dtype.type(now.dead_time + 2)
+    early, late = np.int32(now.dead_time), np.int32(now.slots - now.dead_time)
+    found = np.int32(0)
+    for x in range(count.size):
+        n = count[x]
+        begin = np.int32(key[x] >> np.uint32(16))
+        position = first[x] + first.dtype.type(n - np.int32(1)) * spacing[x]
+        position = select(position > zero, position, zero)
+        end = np.int32(select(position < last_slot, position, last_slot))
+        # Rounding to slots and clamping to the interval take less than two slots from a spacing.
+        clear = (n == np.int32(1)) | ((spacing[x] >= apart) & (first[x] >= zero))
+        clear = clear & (begin >= early) & (end < late)
+        aside[x] = select(clear, np.int32(0), n)
+        count[x] = select(clear, n, np.int32(0))
+        found += select(aside[x] > np.int32(0), np.int32(1), np.int32(0))
+    return found
+
+
+@njit(**INLINE)
+def _set_aside_by_history(block: int, y: int, planes: Planes, now: Pass, scratch: Scratch) -> int:
+    """Set aside pixels with events that follow another within the dead time; returns how many.
+
+    The last event of all others is recorded here.
+    """
+    count, key, aside = scratch.count[block], scratch.key[block], scratch.aside[block]
+    first, spacing, last_event = scratch.first[block], scratch.spacing[block], planes.last_event[y]
+    zero = first.dtype.type(0)
+    last_slot, apart = first.dtype.type(now.slots - 1), first.dtype.type(now.dead_time + 2)
     start, dead_time = np.int32(now.start), np.int32(now.dead_time)
-    refused = np.int32(0)
+    found = np.int32(0)
     for x in range(count.size):
         n = count[x]
         begin = np.int32(start + np.int32(key[x] >> np.uint32(16)))
-        position = first[x] + real(n - np.int32(1)) * spacing[x]
+        position = first[x] + first.dtype.type(n - np.int32(1)) * spacing[x]
         position = select(position > zero, position, zero)
-        position = select(position < last_slot, position, last_slot)
-        end = np.int32(start + np.int32(position))
-        silent = np.int32(begin - last_event[x]) > dead_time
-        clear = silent & ((n == np.int32(1)) | ((spacing[x] >= apart) & (first[x] >= zero)))
-        fired = n > np.int32(0)
-        last_event[x] = select(fired & clear, end, last_event[x])
-        leak_sum[x] = select(fired & clear, np.float32(0), leak_sum[x])
-        count[x] = select(clear, n, np.int32(-n))
-        refused += select(fired & (not clear), np.int32(1), np.int32(0))
-    return refused
+        end = np.int32(start + np.int32(select(position < last_slot, position, last_slot)))
+        clear = (n == np.int32(1)) | ((spacing[x] >= apart) & (first[x] >= zero))
+        clear = clear & (np.int32(begin - last_event[x]) > dead_time)
+        last_event[x] = select(clear & (n > np.int32(0)), end, last_event[x])
+        aside[x] = select(clear, np.int32(0), n)
+        count[x] = select(clear, n, np.int32(0))
+        found += select(aside[x] > np.int32(0), np.int32(1), np.int32(0))
+    return found
 
 
 @njit(**LOOP)
-def _list_refused(
-    block: int, y: int, planes: Planes, now: Pass, scratch: Scratch, keys: NDArray[np.uint32], used: int
+def _list_aside(
+    block: int,
+    y: int,
+    columns: NDArray[np.uint32],
+    planes: Planes,
+    now: Pass,
+    scratch: Scratch,
+    keys: NDArray[np.uint32],
+    used: int,
 ) -> int:
-    """Append, one by one, the events of the pixels with negated count that the dead time lets through."""
+    """Append, one by one, the events of the pixels in `columns` that the dead time lets through."""
     first, spacing = scratch.first[block], scratch.spacing[block]
-    key, count = scratch.key[block], scratch.count[block]
+    key, aside = scratch.key[block], scratch.aside[block]
     leak_sum = planes.leak_sum[min(y, planes.leak_sum.shape[0] - 1)]
-    for x in range(count.size):
-        if count[x] < 0:
-            accepted = 0
-            last = np.int64(planes.last_event[y, x])
-            for q in range(-count[x]):
-                slot = slot_of(first[x] + first.dtype.type(q) * spacing[x], now.slots)
-                if now.start + slot - last > now.dead_time:
-                    last = now.start + slot
-                    pixel = (
-                        np.uint32(key[x] & np.uint32(0xFFFF)) if accepted == 0 else later_key(key[x], PIXEL)
-                    )
-                    keys[used + accepted] = np.uint32(slot << 16) | pixel
-                    accepted += 1
-            used += accepted
-            planes.last_event[y, x] = last
-            if accepted:
-                leak_sum[x] = 0
-            give_back(y, x, -count[x] - accepted, key[x], planes)
+    for x in columns:
+        accepted = 0
+        last = np.int64(planes.last_event[y, x])
+        for q in range(aside[x]):
+            slot = slot_of(first[x] + first.dtype.type(q) * spacing[x], now.slots)
+            if now.start + slot - last > now.dead_time:
+                last = now.start + slot
+                pixel = np.uint32(key[x] & np.uint32(0xFFFF)) if accepted == 0 else later_key(key[x], PIXEL)
+                keys[used + accepted] = np.uint32(slot << 16) | pixel
+                accepted += 1
+        used += accepted
+        planes.last_event[y, x] = last
+        if accepted:
+            leak_sum[x] = 0
+        if accepted < aside[x]:
+            give_back(y, x, aside[x] - accepted, key[x], planes)
     return used
 
 

@@ -113,6 +113,7 @@ class Scratch(NamedTuple):
     first: NDArray[Any]
     spacing: NDArray[Any]
     column: NDArray[np.uint32]
+    aside: NDArray[np.int32]
     deeper: NDArray[np.uint32]
     words: NDArray[np.uint32]
     shot_words: NDArray[np.uint32]
