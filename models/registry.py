@@ -34,6 +34,7 @@ class NetworkEntry:
     create: an untrained network of a configuration; the network carries both as `name` and `config`.
     from_published: pure function, the authors' state dictionary -> ours. licence: of the published code and
     weights. paper: citation. reconstructor: for networks that turn events into images, what feeds them.
+    task: module whose TASK says how the network is trained, None where it cannot be.
     """
 
     name: str
@@ -44,6 +45,7 @@ class NetworkEntry:
     create: Callable[[Any], nn.Module]
     from_published: Callable[[State], PublishedState]
     reconstructor: Callable[[nn.Module], Reconstructor] | None = None
+    task: str | None = None
 
 
 def names() -> list[str]:

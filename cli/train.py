@@ -1,0 +1,111 @@
+"""`evsim train`: train a network of the registry from a configuration."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from evsim.cli.conventions import (
+    Progress,
+    Verb,
+    dry_run_option,
+    output_option,
+    overwrite_option,
+    print_result,
+    seed_option,
+)
+
+EXIT_CODES = {"interrupted": 130, "terminated": 143}
+
+
+@click.command(cls=Verb)
+@click.argument("network", metavar="NET")
+@click.argument("recordings", nargs=-1, metavar="[RECORDINGS]...")
+@output_option("Folder of the run.", required=False)
+@click.option("--validation", multiple=True, metavar="PATH", help="Recordings to validate with. Repeatable.")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="YAML or JSON with sections network, task, data, training, such as the config.yaml of a run.",
+)
+@click.option(
+    "--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Override a field: training.steps=2000."
+)
+@click.option("--weights", default=None, metavar="FILE|NAME", help="Start from these: `evsim weights list`.")
+@click.option("--steps", type=click.IntRange(1), default=None, help="Optimiser steps.  [default: 10000]")
+@click.option("--device", default=None, help="cpu, cuda, cuda:N or mps.  [default: the first GPU, else cpu]")
+@click.option("--devices", type=click.IntRange(1), default=None, help="How many of them.  [default: 1]")
+@click.option("--workers", type=click.IntRange(0), default=None, help="Data processes per device.")
+@seed_option
+@click.option("--resume", is_flag=True, help="Continue the run in the folder; its configuration is kept.")
+@click.option("--overfit", type=click.IntRange(1), default=None, metavar="N", help="Train on N samples only.")
+@overwrite_option
+@dry_run_option
+def train(network: str, recordings: tuple[str, ...], output: Path | None, **options: Any) -> None:
+    """Train a network: firenet.
+
+    RECORDINGS are event files of any format, lists of them, or folders of them such as a run's.
+
+    Example: evsim train firenet run/train --validation run/val -o firenet-1 --steps 20000
+    """
+    from evsim.models.training.runs import plan, prepare, summarize
+
+    if output is None and not options["dry_run"]:
+        raise click.UsageError("--output is needed: the folder of the run")
+    run = prepare(network, _tree(recordings, output, options))
+    if options["dry_run"]:
+        print_result(plan(run, options["overfit"]), title=f"train {network}: plan")
+        return
+    assert output is not None
+    with Progress("train", "steps") as progress:
+        result = run.train(
+            output,
+            resume=options["resume"],
+            overwrite=options["overwrite"],
+            overfit=options["overfit"],
+            report=progress,
+        )
+    if not result.is_main:
+        # The process that started this one reports; another exit code than 0 would make it kill the rest.
+        return
+    print_result(summarize(run, result), title=f"train {network} -> {output}")
+    if result.ended in EXIT_CODES:
+        again = ["evsim", "train", network, "--resume", "-o", str(output)]
+        again += [] if options["overfit"] is None else ["--overfit", str(options["overfit"])]
+        click.echo(f"evsim: {result.ended} after step {result.steps}, which was saved", err=True)
+        click.echo(f"evsim: resume with: {shlex.join(again)}", err=True)
+        raise click.exceptions.Exit(EXIT_CODES[result.ended])
+
+
+def _tree(recordings: tuple[str, ...], output: Path | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The configuration: that of the resumed run, the file, --set, then the other options."""
+    from evsim import configuration
+
+    tree: dict[str, Any] = {}
+    written = output / "config.yaml" if output is not None else None
+    if options["resume"]:
+        if written is None or not written.is_file():
+            raise click.UsageError(f"--resume: no training run in {output}; leave it out to start one")
+        tree = configuration.read_file(written)
+    if options["config_file"]:
+        tree = configuration.merge(tree, configuration.read_file(options["config_file"]))
+    tree = configuration.merge(tree, configuration.parse_overrides(options["overrides"]))
+    if options["overfit"] is None and options["resume"]:
+        options["overfit"] = tree.get("overfit")
+    training = {name: options[name] for name in ("steps", "device", "devices", "workers", "seed")}
+    given: dict[str, Any] = {
+        "training": {name: value for name, value in training.items() if value is not None},
+        "data": {
+            name: [str(Path(path).absolute()) for path in paths]
+            for name, paths in (("train", recordings), ("validation", options["validation"]))
+            if paths
+        },
+    }
+    if options["weights"] is not None:
+        given["initial_weights"] = options["weights"]
+    return configuration.merge(tree, given)

@@ -1,0 +1,43 @@
+"""The data of networks that learn from sequences of windows: recordings to train on and to validate with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from evsim.errors import ConfigError
+from evsim.models.data.sequences import SequenceConfig, SequenceDataset, Transform
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingData:
+    """Recordings and how sequences are taken from them."""
+
+    train: tuple[str, ...] = ()
+    """Recordings to train on: event files, lists of them, folders of them, run folders."""
+    validation: tuple[str, ...] = ()
+    """Recordings to validate with; none: the training loss decides which weights are best."""
+    validation_length: int | None = None
+    """Windows in a sequence of validation; none: as many as in training."""
+    size: tuple[int, int] | None = None
+    """Width and height of the sensor, where files do not say."""
+    unit: str | None = None
+    """s, ms, us or ns, where files do not say."""
+    sequences: SequenceConfig = field(default_factory=SequenceConfig)
+    """Windows, sequences, crops and flips; validation takes the centre and no flips."""
+
+    def datasets(self, transform: Transform) -> tuple[SequenceDataset, SequenceDataset | None]:
+        """The data sets to train on and to validate with. Raises ConfigError without recordings."""
+        if not self.train:
+            raise ConfigError("data.train names no recording; give event files or folders to train on")
+        options: dict[str, Any] = {"size": self.size, "unit": self.unit}
+        train = SequenceDataset(self.train, self.sequences, transform=transform, options=options)
+        if not self.validation:
+            return train, None
+        config = replace(
+            self.sequences,
+            length=self.validation_length or self.sequences.length,
+            stride=None,
+            augmentation=self.sequences.augmentation.without_draws(),
+        )
+        return train, SequenceDataset(self.validation, config, transform=transform, options=options)

@@ -1,0 +1,193 @@
+"""A training run from one configuration tree: network, task, data and training, as `evsim train` takes it."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evsim import configuration
+from evsim.errors import ConfigError, InputError
+from evsim.models import registry
+from evsim.models.checkpoints import network_of, read_checkpoint
+from evsim.models.data.dataset import FirstSamples, Share, StepSampler, make_loader, seed_generators, size_of
+from evsim.models.device import choose_device
+from evsim.models.training.configuration import TrainingConfig
+from evsim.models.training.loop import Report, TrainingResult, train
+from evsim.models.training.task import Datasets, Task, TaskEntry
+from evsim.models.weights import find_weights
+from evsim.randomness import derive_key
+
+SECTIONS = ("network", "task", "data", "training", "initial_weights")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """A network that is ready to be trained.
+
+    name: of the network. task, datasets, training: what `train` takes. description: the resolved
+    configuration, which `prepare` reads back.
+    """
+
+    name: str
+    task: Task
+    datasets: Datasets
+    training: TrainingConfig
+    description: Mapping[str, Any]
+
+    def train(
+        self,
+        output: Path,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        overfit: int | None = None,
+        report: Report | None = None,
+    ) -> TrainingResult:
+        """Train it; see `evsim.models.training.loop.train`."""
+        return train(
+            self.task,
+            self.datasets,
+            self.training,
+            output,
+            resume=resume,
+            overwrite=overwrite,
+            overfit=overfit,
+            description=self.description,
+            report=report,
+        )
+
+
+def prepare(name: str, tree: Mapping[str, Any]) -> TrainingRun:
+    """The run that a configuration describes: network made or loaded, data found and counted.
+
+    tree: sections network, task, data, training, each the fields of its dataclass, and initial_weights: a
+    weight file, or a name of `evsim weights list`, to start from. Raises ConfigError for unknown sections,
+    fields and values, InputError for data that is not there or empty and networks that cannot be trained.
+    """
+    unknown = [section for section in tree if section not in (*SECTIONS, "name", "overfit")]
+    if unknown:
+        raise ConfigError(f"unknown section {unknown[0]!r}; expected {', '.join(SECTIONS)}")
+    if tree.get("name", name) != name:
+        raise ConfigError(f"the configuration is for the network {tree['name']!r}, not for {name!r}")
+    entry, found = registry.entry(name), task_entry(name)
+    fields = configuration.merge(found.training, tree.get("training") or {})
+    training = configuration.build(TrainingConfig, fields, "training")
+    task_config = configuration.build(found.config, tree.get("task") or {}, "task")
+    data = configuration.build(found.data, tree.get("data") or {}, "data")
+    weights = tree.get("initial_weights")
+    hyper = tree.get("network") or {}
+    seed_generators(derive_key(training.seed, name, "initial weights"))
+    if weights is None:
+        network = entry.create(configuration.build(entry.config, hyper, "network"))
+    else:
+        network = network_of(read_checkpoint(find_weights(str(weights), name)), name, hyper)
+    return TrainingRun(
+        name=name,
+        task=found.create(network, task_config),
+        datasets=found.datasets(network, data),
+        training=training,
+        description={
+            "name": name,
+            "network": configuration.to_tree(network.config),
+            "task": configuration.to_tree(task_config),
+            "data": configuration.to_tree(data),
+            "initial_weights": None if weights is None else str(weights),
+            "training": configuration.to_tree(training),
+        },
+    )
+
+
+def task_entry(name: str) -> TaskEntry:
+    """How a network is trained. Raises InputError for one that cannot be."""
+    module = registry.entry(name).task
+    if module is None:
+        trainable = [other for other in registry.names() if registry.entry(other).task is not None]
+        raise InputError(f"the network {name!r} cannot be trained; those that can: {', '.join(trainable)}")
+    found: TaskEntry = import_module(module).TASK
+    return found
+
+
+def plan(run: TrainingRun, overfit: int | None = None) -> dict[str, Any]:
+    """What a run would do, with one step computed in this process and thrown away; nothing is written."""
+    config, device = run.training, choose_device(run.training.device)
+    data = run.datasets.train if overfit is None else FirstSamples(run.datasets.train, overfit)
+    samples = size_of(data)
+    share = Share(batch_size=config.batch_size // config.devices, parts=config.accumulation)
+    batch = next(iter(make_loader(data, StepSampler(samples, config.seed, share, 0, 1), config.seed)))
+    task = run.task.to(device)
+    task.train()
+    begin = time.monotonic()
+    outcome = task(_placed(batch, device))
+    outcome.loss.backward()
+    loss = float(outcome.loss)
+    seconds = (time.monotonic() - begin) * config.accumulation
+    parameters = [p.numel() for group in task.parameter_groups() for p in group["params"]]
+    validation = run.datasets.validation
+    return {
+        "network": run.name,
+        "device": str(device),
+        "trained_parameters": sum(parameters),
+        "train_samples": samples,
+        "validation_samples": 0 if validation is None else size_of(validation),
+        "batch": _shapes(batch),
+        "steps": config.steps,
+        "epochs": config.steps * config.batch_size / samples,
+        "loss_of_first_part": loss,
+        "state_bytes": 4 * sum(parameters) * (4 if config.amsgrad else 3),
+        "hours_estimated": seconds * config.steps / 3600,
+    }
+
+
+def summarize(run: TrainingRun, result: TrainingResult) -> dict[str, Any]:
+    """The figures of a run and the command to go on with."""
+    weights = result.folder / ("best.safetensors" if result.best_step else "last.safetensors")
+    return {
+        "ended": result.ended,
+        "steps": result.steps,
+        "epochs": result.epochs,
+        "train": dict(result.train),
+        "validation": dict(result.validation),
+        f"best_{result.monitor}": result.best,
+        "best_step": result.best_step,
+        "seconds": result.seconds,
+        "steps_per_second": result.steps_per_second,
+        "weights": str(weights),
+        "next": next_command(run, weights),
+    }
+
+
+def next_command(run: TrainingRun, weights: Path) -> str:
+    """What one does with trained weights."""
+    if registry.entry(run.name).reconstructor is not None:
+        return shlex.join(
+            ["evsim", "reconstruct", "EVENTS", "-o", "video.mp4", "--network", run.name]
+            + ["--weights", str(weights)]
+        )
+    return shlex.join(["evsim", "weights", "check", str(weights), "--network", run.name])
+
+
+def _placed(batch: Any, device: torch.device) -> Any:
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        return {key: _placed(value, device) for key, value in batch.items()}
+    if isinstance(batch, (list, tuple)):
+        return [_placed(value, device) for value in batch]
+    return batch
+
+
+def _shapes(batch: Any) -> Any:
+    if isinstance(batch, torch.Tensor):
+        return f"{str(batch.dtype).removeprefix('torch.')} {tuple(batch.shape)}"
+    if isinstance(batch, Mapping):
+        return {str(key): _shapes(value) for key, value in batch.items()}
+    if isinstance(batch, (list, tuple)):
+        return [_shapes(value) for value in batch]
+    return type(batch).__name__

@@ -1,0 +1,98 @@
+"""What a network brings to the training loop: what a step computes, what is worth showing, which data."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+
+class Outcome(NamedTuple):
+    """What a training step computed.
+
+    loss: scalar, differentiable, a mean over the samples of the batch. metrics: further scalars, by name.
+    """
+
+    loss: Tensor
+    metrics: dict[str, Tensor]
+
+
+class Task(nn.Module, ABC):
+    """A network together with what training it means.
+
+    network: what is trained and saved. Losses that are networks themselves become submodules too, so that
+    they move to the device; they stay in evaluation mode, and only `network` is saved.
+    """
+
+    network: nn.Module
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    @abstractmethod
+    def forward(self, batch: Any) -> Outcome:
+        """The training step of a batch; it unrolls sequences and carries recurrent state itself.
+
+        Random draws come from torch's generators, which are seeded for every step.
+        """
+
+    def validate(self, batch: Any) -> dict[str, Tensor]:
+        """Figures of a validation batch, means over its samples; those of the training step by default."""
+        outcome = self(batch)
+        return {"loss": outcome.loss, **outcome.metrics}
+
+    def pictures(self, batch: Any) -> list[NDArray[np.uint8]]:
+        """One picture for each sample of a validation batch, (H, W) or (H, W, 3) RGB; none by default."""
+        return []
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups for the optimiser: "params", and "scale" where a group has its own learning rate.
+
+        By default all parameters of the network that require a gradient.
+        """
+        return [{"params": [p for p in self.network.parameters() if p.requires_grad]}]
+
+    def train(self, mode: bool = True) -> Task:
+        """Set the mode of the network alone; losses keep theirs."""
+        self.training = mode
+        self.network.train(mode)
+        return self
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """train: what is trained on. validation: what decides which weights are best, or None."""
+
+    train: Dataset[Any]
+    validation: Dataset[Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskEntry:
+    """How `evsim train` trains a network; the module `task` of its folder holds one, called TASK.
+
+    config, data: frozen dataclasses of the task's and the data's fields. create: network and config ->
+    task. datasets: network and data config -> data sets. training: the published values of
+    `TrainingConfig`, where they differ from its defaults.
+    """
+
+    config: type
+    data: type
+    create: Callable[[nn.Module, Any], Task]
+    datasets: Callable[[nn.Module, Any], Datasets]
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def grey_picture(*images: Tensor) -> NDArray[np.uint8]:
+    """uint8 (H, W1 + W2 + ...): images (H, W) of values 0..1 side by side, values outside cut off."""
+    row = torch.cat([image.detach().float().cpu() for image in images], dim=-1)
+    found: NDArray[np.uint8] = (row.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    return found
