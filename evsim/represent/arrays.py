@@ -53,11 +53,12 @@ def numpy_events(events: Events) -> Events:
     """`events` with numpy columns; tensors of the CPU share their memory, others are copied."""
     if not is_tensor(events.t):
         return events
-    columns = (column.detach().cpu().numpy() for column in (events.t, events.x, events.y, events.p))
-    label = events.label
-    if is_tensor(label):
-        label = label.cpu().numpy()  # type: ignore[union-attr]
-    return Events(*columns, events.width, events.height, events.t_origin, label)
+    t, x, y, p, label = (_host(column) for column in (events.t, events.x, events.y, events.p, events.label))
+    return Events(t, x, y, p, events.width, events.height, events.t_origin, label)
+
+
+def _host(column: Any) -> Any:
+    return column.detach().cpu().numpy() if is_tensor(column) else column
 
 
 def same_kind(array: NDArray[Any], like: Any) -> Any:

@@ -85,8 +85,8 @@ def voxelize(
             *columns, limits, times, grid, wrong, *plain, **options, ADD=not deterministic, BLOCK=BLOCK
         )
         if int(wrong):
-            host = [column.cpu().numpy() for column in columns[:3]]
-            require_events(*host, ranges, (grid.shape[2], grid.shape[1]))
+            t, x, y = (column.cpu().numpy() for column in columns[:3])
+            require_events(t, x, y, ranges, (grid.shape[2], grid.shape[1]))
             raise InputError("the times of the events are not numbers")
         if deterministic:
             runs = _runs(columns[1], columns[2], ranges, (grid.shape[1], grid.shape[2]))

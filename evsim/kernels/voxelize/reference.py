@@ -66,6 +66,6 @@ def _pixels(
         for column in (left, left + 1):
             inside = (row >= 0) & (row < size[0]) & (column >= 0) & (column < size[1])
             weight = np.where(inside, (1 - np.abs(y - row)) * (1 - np.abs(x - column)), 0.0)
-            cell = (np.where(inside, place, 0).astype(np.int64) for place in (row, column))
-            corners.append((*cell, weight))
+            v, i = (np.where(inside, place, 0).astype(np.int64) for place in (row, column))
+            corners.append((v, i, weight))
     return corners
