@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,8 @@ class Aedat2Recording(WordRecording):
     a label; elsewhere it marks special events, which are passed over and counted, like image samples. Raises
     InputError when the header names no chip and the size is not told, or for another size.
     """
+
+    mirrored: ClassVar[str] = "both axes"
 
     def __init__(self, path: Path, *, size: tuple[int, int] | None = None, unit: str | None = None) -> None:
         lines, start = header_lines(path, b"#")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from evsim.errors import FormatError
 from evsim.events import LABEL_NAMES, Events
+from evsim.formats.npy_stream import release_pages
 from evsim.formats.recording import IndexedRecording
 from evsim.formats.units import (
     PER_MICROSECOND,
@@ -109,6 +110,9 @@ class ColumnRecording(IndexedRecording):
             self.t_origin,
             self._labels(start, stop) if self.has_labels else None,
         )
+
+    def _release(self) -> None:
+        release_pages(*(column.data for column in self._columns.values()))
 
     def _times(self, start: int, stop: int) -> NDArray[np.int64]:
         place = self._where("t", start, stop)

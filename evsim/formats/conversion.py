@@ -76,7 +76,7 @@ def copy_recording(
         if round_coordinates and not target.subpixel:
             kept, m, b = rounded_to_pixels(kept)
             moved, beyond = moved + m, beyond + b
-        writer.append(kept)
+        writer.append(kept, checked=True)
     if target.images:
         for image in recording.images():
             if image.image.shape[:2] != (writer.height, writer.width):
@@ -150,6 +150,12 @@ def _changes(recording: Recording, target: Format, options: dict[str, Any]) -> l
         changes.append(f"times were in {recording.unit} and are in {unit}")
     if recording.polarity != target.polarity:
         changes.append(f"polarity was coded {recording.polarity} and is coded {target.polarity}")
+    if recording.mirrored:
+        changes.append(f"{recording.mirrored} ran the other way in the file and were turned round")
+    if recording.moved_to_origin:
+        changes.append(
+            f"{recording.moved_to_origin} us of Unix time were taken off every time and are t_origin"
+        )
     if recording.t_origin and not target.origin:
         changes.append(
             f"t_origin = {recording.t_origin} us was dropped: {target.name} has no place for it; "

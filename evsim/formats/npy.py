@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evsim.errors import FormatError, InputError
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
-from evsim.formats.npy_stream import MAGIC, NpyColumn, map_npy
+from evsim.formats.npy_stream import MAGIC, NpyColumn, map_npy, release_pages
 from evsim.formats.recording import IndexedRecording
 from evsim.formats.rled_layout import sensor_size
 from evsim.formats.units import (
@@ -80,6 +80,9 @@ class NpyRecording(IndexedRecording):
             self.height,
             self.t_origin,
         )
+
+    def _release(self) -> None:
+        release_pages(self._rows)
 
     def _times(self, start: int, stop: int) -> NDArray[np.int64]:
         column = np.array(self._rows[start:stop, 0])

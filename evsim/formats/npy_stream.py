@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import mmap
 import shutil
 import tokenize
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -78,6 +79,14 @@ class NpyColumn:
         self.file.flush()
         self.file.seek(len(npy_header(self.dtype, (0, *self.row_shape))))
         shutil.copyfileobj(self.file, target, 1 << 20)
+
+
+def release_pages(*arrays: Any) -> None:
+    """Let go of what was read through maps so far: else a pass over a large file counts as memory in use."""
+    for array in arrays:
+        mapping = getattr(array, "_mmap", None)
+        if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def map_npy(path: Path) -> NDArray:

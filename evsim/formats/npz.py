@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from evsim.errors import FormatError, InputError
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
-from evsim.formats.npy_stream import HEADER_ERRORS, NpyColumn, npy_header
+from evsim.formats.npy_stream import HEADER_ERRORS, NpyColumn, npy_header, release_pages
 from evsim.formats.recording import IndexedRecording, RecordedImage
 from evsim.formats.rled_layout import sensor_size
 from evsim.formats.units import (
@@ -129,6 +129,9 @@ class NpzRecording(IndexedRecording):
             self.t_origin,
             None if label is None else label.astype(np.uint8),
         )
+
+    def _release(self) -> None:
+        release_pages(*self._columns.values())
 
     def _times(self, start: int, stop: int) -> NDArray[np.int64]:
         return to_microseconds(self._columns["t"][start:stop], self.unit, self.path, "t")[0] - self._shift

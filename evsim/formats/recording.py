@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,8 +55,12 @@ class Recording(ABC):
     absolute time is later than `t`; unit, polarity: how the file writes times and polarities; has_labels,
     subpixel: what its events carry; attributes: what the file says about itself; rounded_times: how many
     times read so far were not whole microseconds; repairs: what else was not taken as it stands in the
-    file, as the end of a sentence that begins with the count.
+    file, as the end of a sentence that begins with the count; mirrored: the axes that the file has the other
+    way round.
     """
+
+    mirrored: ClassVar[str] = ""
+    _shift = 0
 
     def __init__(
         self,
@@ -100,6 +104,11 @@ class Recording(ABC):
     def image_count(self) -> int:
         """How many images the file holds."""
         return 0
+
+    @property
+    def moved_to_origin(self) -> int:
+        """Microseconds of Unix time that were taken off every time of the file and are in t_origin."""
+        return self._shift
 
     @property
     def event_windows(self) -> NDArray[np.int64] | None:
@@ -274,6 +283,10 @@ class IndexedRecording(Recording):
     def _blocks(self) -> Iterator[Events]:
         for start in range(0, len(self), BLOCK):
             yield self._read(start, min(start + BLOCK, len(self)))
+            self._release()
+
+    def _release(self) -> None:
+        """Let go of memory that the blocks read so far took; called between blocks."""
 
 
 def search_times(

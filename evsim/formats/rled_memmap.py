@@ -18,7 +18,7 @@ from evsim.events import Events
 from evsim.formats.catalogue import Format, register
 from evsim.formats.index_checks import window_defects
 from evsim.formats.native_writer import Windows, require_windows
-from evsim.formats.npy_stream import MAGIC, NpyColumn, map_npy, npy_header
+from evsim.formats.npy_stream import MAGIC, NpyColumn, map_npy, npy_header, release_pages
 from evsim.formats.recording import Defect, IndexedRecording, RecordedImage, interval_windows, search_times
 from evsim.formats.rled_layout import counted_attributes, own_attributes, sensor_size
 from evsim.formats.units import (
@@ -154,6 +154,9 @@ class RledMemmapRecording(IndexedRecording):
             self.t_origin,
         )
 
+    def _release(self) -> None:
+        release_pages(self._t, self._xy, self._p)
+
     def _times(self, start: int, stop: int) -> NDArray[np.int64]:
         return to_microseconds(self._t[start:stop].reshape(-1), self.unit, self.path, "t.npy")[0]
 
@@ -217,8 +220,9 @@ class RledMemmapWriter(EventWriter):
     def _write(self, events: Events) -> None:
         self._t.append(events.t)
         self._p.append(events.p)
-        self._x.file.write(events.x.astype("<i2").data)
-        self._y.append(events.y)
+        # Below 32768 the bits of both types are the same.
+        self._x.file.write(np.ascontiguousarray(events.x).view("<i2").data)
+        self._y.append(np.ascontiguousarray(events.y).view("<i2"))
 
     def _write_image(self, image: NDArray[np.uint8], t_us: float) -> None:
         if self._images is None:

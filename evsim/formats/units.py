@@ -60,6 +60,8 @@ def to_microseconds(
     wide = np.asarray(column, _WIDEST[column.dtype.kind])
     if wide.dtype.kind in "ui":
         return _whole(wide, unit, path, place)
+    if unit == "us" and (whole := _whole_floats(wide)) is not None:
+        return whole, 0
     if not np.all(np.isfinite(wide)):
         raise FormatError(path, f"a time is {wide[~np.isfinite(wide)][0]}, expected numbers", place=place)
     scaled = wide / PER_MICROSECOND[unit]
@@ -72,6 +74,16 @@ def to_microseconds(
     # A decimal fraction of a second is a whole microsecond up to the float's own error.
     error = np.spacing(np.abs(wide)) / PER_MICROSECOND[unit] * 2 if unit != "us" else 0.0
     return rounded.astype(np.int64), int(np.count_nonzero(np.abs(scaled - rounded) > error))
+
+
+def _whole_floats(wide: NDArray[np.float64]) -> NDArray[np.int64] | None:
+    """The usual column, whole microseconds that float64 holds exactly, in few passes; None for any other."""
+    with np.errstate(invalid="ignore"):
+        whole = wide.astype(np.int64)
+    if not len(whole):
+        return whole
+    exact = whole.min() > -EXACT_FLOAT_US and whole.max() < EXACT_FLOAT_US and np.array_equal(whole, wide)
+    return whole if exact else None
 
 
 def _whole(
@@ -103,6 +115,8 @@ def to_pixels(
             raise FormatError(
                 path, f"coordinates span {low}..{high}, expected pixels of the sensor", place=place
             )
+    if column.dtype == np.int16:
+        return column.view(np.uint16)
     if column.dtype.kind == "f" and not np.array_equal(column, np.rint(column)):
         return column.astype(np.float32)
     return column.astype(np.uint16)

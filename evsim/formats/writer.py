@@ -97,9 +97,10 @@ class EventWriter(ABC):
     def _write_image(self, image: NDArray[np.uint8], t_us: float) -> None:
         raise NotImplementedError
 
-    def append(self, events: Events) -> None:
+    def append(self, events: Events, *, checked: bool = False) -> None:
         """Add events that do not begin before the last one written.
 
+        checked: they were validated, as those that a `Recording` gives; they are not validated again.
         Raises InputError for another sensor size or origin, sub-pixel coordinates that the format cannot
         hold, missing labels, and invalid events.
         """
@@ -118,7 +119,7 @@ class EventWriter(ABC):
             )
         if self.labels and events.label is None:
             raise InputError(f"{self.path}: labels were announced, but these events carry none")
-        self._require_later(events.validate())
+        self._require_later(events if checked else events.validate())
         self.event_count += len(events)
         self.on_count += int(np.count_nonzero(events.p))
         self.t_first = int(events.t[0]) if self.t_first is None else self.t_first
@@ -189,7 +190,7 @@ class EventWriter(ABC):
         """Hand on whole blocks of FLUSH events: the file must not depend on how they were appended."""
         if not self._pending:
             return
-        block = Events.concatenate(self._pending)
+        block = self._pending[0] if len(self._pending) == 1 else Events.concatenate(self._pending)
         stop = len(block) if final else len(block) - len(block) % FLUSH
         for start in range(0, stop, FLUSH):
             self._write(block[start : min(start + FLUSH, stop)])
