@@ -16,6 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from evsim.kernels.compiled import INLINE, LOOP
+from evsim.sensor.vector import select
 
 SLOT_LIMIT = 1 << 16
 WIDTH_LIMIT = 1 << 13
@@ -122,7 +123,12 @@ def unpack(first_slot: int, last_slot: int, origin: int, bins: Bins, columns: Co
 
 @njit(**INLINE)
 def _order_rows(keys: NDArray[np.uint32]) -> None:
-    """Sort keys that already are in order of rows: only keys of one row can be out of order."""
+    """Sort keys that already are in order of rows: only keys of one row can be out of order.
+
+    Most of those are neighbours, which two rounds of comparing pairs put right without a branch.
+    """
+    _order_pairs(keys)
+    _order_pairs(keys[1:])
     for i in range(1, keys.size):
         key = keys[i]
         if key < keys[i - 1]:
@@ -133,6 +139,16 @@ def _order_rows(keys: NDArray[np.uint32]) -> None:
             keys[j] = key
             if i - j == NEAR:
                 _sort_row_around(keys, i)
+
+
+@njit(**INLINE)
+def _order_pairs(keys: NDArray[np.uint32]) -> None:
+    """Exchange keys 0 and 1, 2 and 3, ... where the first is larger."""
+    two, one = np.uint64(2), np.uint64(1)
+    for i in range(np.uint64(keys.size // 2)):
+        low, high = keys[two * i], keys[two * i + one]
+        keys[two * i] = select(low < high, low, high)
+        keys[two * i + one] = select(low < high, high, low)
 
 
 @njit(**LOOP)
