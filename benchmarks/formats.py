@@ -117,7 +117,6 @@ def main() -> None:
         folder = Path(name)
         source = folder / "recording.h5"
         print(f"write {options.events:.0e} events: {seconds(lambda: build(source, options.events)):.1f} s")
-        size = source.stat().st_size
         print(f"{source.stat().st_size / 1e9:.2f} GB")
         foreign = folder / "foreign.h5"
         without_index(source, foreign)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from format_conformance import assert_same, content, make_events
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from evsim.errors import FormatError, InputError
 from evsim.events import Events
@@ -98,6 +101,56 @@ def test_every_pair_of_formats_keeps_the_events(tmp_path: Path, source: str) -> 
         assert any("went to t_origin" in sentence for sentence in said) == (read.t_origin > 0)
         for name in "xyp":
             np.testing.assert_array_equal(getattr(read, name), getattr(events, name))
+
+
+PAIRS = [(a, b) for a in WRITTEN for b in WRITTEN if LOSSY not in (a, b)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    pair=st.sampled_from(PAIRS),
+    n=st.sampled_from([0, 1, 40]),
+    start=st.sampled_from([0, 1, 2**32 - 3, 2**32 + 7, 2**44]),
+    size=st.sampled_from([(1, 1), (346, 260), (2048, 2048)]),
+    images=st.integers(0, 2),
+    seed=st.integers(0, 99),
+)
+def test_a_pair_of_formats_keeps_what_both_hold(
+    pair: tuple[str, str], n: int, start: int, size: tuple[int, int], images: int, seed: int
+) -> None:
+    """Events at any time and the farthest pixel; labels and images where source and target have a place."""
+    source, target = (FORMATS[name] for name in pair)
+    width, height = size
+    start = 1000 if source.create.largest_time <= 2**32 else start
+    events = make_events(
+        n, width=width, height=height, start=start, span=5000, labels=source.labels, seed=seed
+    )
+    colour = np.random.default_rng(seed).integers(0, 256, (images, *size[::-1], 3), np.uint8)
+    options = {name: OPTIONS.get(name, {}) for name in pair}
+    with tempfile.TemporaryDirectory() as folder:
+        a, b = (Path(folder) / f"{key}{form.suffixes[0]}" for key, form in (("a", source), ("b", target)))
+        with create_events(
+            a, width, height, format=source.name, labels=source.labels, **options[source.name]
+        ) as writer:
+            writer.append(events)
+            for number in range(images if source.images else 0):
+                writer.append_image(colour[number], float(start + 1000 * number))
+        convert(a, b, format=target.name, size=size, **options[target.name])
+        with open_events(b, size=size) as recording:
+            found, read = recording.events(), list(recording.images())
+    assert recording.format == target.name
+    np.testing.assert_array_equal(found.t + found.t_origin, events.t)
+    for name in "xyp":
+        np.testing.assert_array_equal(getattr(found, name), getattr(events, name))
+    kept = source.labels and target.labels
+    assert (found.label is not None) == kept
+    if kept:
+        np.testing.assert_array_equal(found.label, events.label)
+    assert len(read) == (images if source.images and target.images else 0)
+    for number, image in enumerate(read):
+        wanted = colour[number] if source.colour and target.colour else grey(colour[number])
+        np.testing.assert_array_equal(image.image, wanted)
+        assert image.t_us + recording.t_origin == start + 1000 * number
 
 
 def test_conversion_says_what_it_changed(tmp_path: Path) -> None:
