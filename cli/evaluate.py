@@ -150,7 +150,7 @@ def _network(subject: str, scorer: Scorer, config: EvaluationConfig, options: Ma
     from evsim.models.checkpoints import load
     from evsim.models.device import choose_device
     from evsim.models.reconstruction import make_reconstructor
-    from evsim.models.weights import find_weights
+    from evsim.models.weights import checksum, find_weights
     from evsim.pipelines import evaluation as work
 
     weights = find_weights(options["weights"], subject)
@@ -170,7 +170,12 @@ def _network(subject: str, scorer: Scorer, config: EvaluationConfig, options: Ma
             scorer,
             config,
             images=options["images"],
-            origin={"network": subject, "weights": str(weights), "device": str(device)},
+            origin={
+                "network": subject,
+                "weights": str(weights),
+                "weights_sha256": checksum(weights),
+                "device": str(device),
+            },
             left_out=strays,
             report=progress,
             **places,

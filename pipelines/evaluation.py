@@ -27,6 +27,8 @@ from evsim.models.evaluation.sequences import find_sequences
 from evsim.models.reconstruction import Reconstructor
 from evsim.pipelines.evaluation_page import render_page
 
+PICTURED = 8
+"""Sequences whose worst and best frames are kept for the page."""
 PAIRS = "pairs"
 """Where results of predictions are filed that evsim did not make."""
 
@@ -75,7 +77,7 @@ def evaluate_network(
     require_recordings(sequences)
     require_free(sequences, config, method=method, output=output, overwrite=overwrite)
     saved = config.windows.images if images is None else images
-    scores = []
+    scores: list[SequenceScores] = []
     for one in sequences:
         with contextlib.ExitStack() as open_files:
             writer = None
@@ -88,7 +90,7 @@ def evaluate_network(
             found = evaluate_sequence(reconstructor, one, scorer, config, keep=keep, report=report)
             if writer:
                 writer.finish(found, scorer.metrics)
-            scores.append(found)
+            scores.append(_without_pictures(found, len(scores)))
     evaluation = Evaluation(
         method=method,
         config=config,
@@ -125,9 +127,10 @@ def evaluate_predictions(
     if output is not None:
         for path in result_files(output, PAIRS, name).values():
             require_absent(path, overwrite=overwrite)
-    scores: list[SequenceScores] = [
-        folders.evaluate_folder(folder, one, scorer, config, report=report) for folder, one in pairs
-    ]
+    scores: list[SequenceScores] = []
+    for folder, one in pairs:
+        found = folders.evaluate_folder(folder, one, scorer, config, report=report)
+        scores.append(_without_pictures(found, len(scores)))
     matched = [(folder, one) for folder, one in pairs if one is not None]
     unmatched = folders.unmatched_folders(predictions, matched) if matched else []
     if unmatched:
@@ -148,6 +151,13 @@ def evaluate_predictions(
     if output is not None:
         write_results(evaluation, output, overwrite=overwrite)
     return evaluation
+
+
+def _without_pictures(scores: SequenceScores, position: int) -> SequenceScores:
+    """Scores as they are, from some position on without the frames that would fill memory."""
+    if position >= PICTURED:
+        scores.samples.clear()
+    return scores
 
 
 def match_predictions(

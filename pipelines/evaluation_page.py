@@ -16,8 +16,6 @@ from evsim.models.evaluation.results import Evaluation, all_samples
 from evsim.models.evaluation.scoring import Sample, SequenceScores
 from evsim.pipelines.report import embed_picture, format_value, page_style
 
-MOST_PICTURES = 16
-"""Pairs on one page; the rest is counted."""
 MOST_CURVES = 20
 CURVE_POINTS = 500
 
@@ -39,8 +37,8 @@ def render_page(evaluation: Evaluation) -> str:
         style=page_style(),
         metrics=evaluation.metrics,
         rows=evaluation.rows(),
-        looks=[_look(one, sample, evaluation) for one, sample in samples[:MOST_PICTURES]],
-        more=max(0, len(samples) - MOST_PICTURES),
+        looks=[_look(one, sample, evaluation) for one, sample in samples],
+        more=sum(not one.samples for one in evaluation.sequences),
         curves=list(itertools.islice(_curves(evaluation), MOST_CURVES)),
         counted=[_counted(one) for one in summary["sequences"]],
         settings=[*origin.items(), *summary["config"].items()],
@@ -78,7 +76,7 @@ def _look(one: SequenceScores, sample: Sample, evaluation: Evaluation) -> dict[s
         "name": f"{one.dataset}/{one.sequence}",
         "label": f"{sample.label}, {score.name or f'item {score.index}'}{moment}",
         "pictures": [(caption, embed_picture(picture)) for caption, picture in pictures],
-        "values": ", ".join(values),
+        "scores": ", ".join(values),
     }
 
 

@@ -128,6 +128,8 @@ def scored_interval(dataset: str, sequence: str, config: EvaluationConfig) -> In
         start = Interval().start_s if config.start_s is None else config.start_s
         stop = Interval().stop_s if config.stop_s is None else config.stop_s
         return Interval(start, stop, "configuration")
+    # The sequence's name begins with the data set where the folder above was named.
+    *_, dataset, sequence = f"{dataset}/{sequence}".split("/")
     listed = configuration.read_file(INTERVALS).get(dataset, {}).get(sequence)
     if listed is None:
         return Interval()

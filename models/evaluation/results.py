@@ -15,6 +15,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from evsim import __version__, configuration
@@ -57,7 +58,7 @@ class Evaluation:
         """Everything but the single frames, ready for JSON; a mean is None where nothing was scored."""
         return {
             "format": "evsim.evaluation",
-            "version": __version__,
+            "versions": {"evsim": __version__, "numpy": np.__version__, "torch": torch.__version__},
             "method": self.method,
             **self.origin,
             "protocol": self.protocol,
