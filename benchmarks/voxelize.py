@@ -140,7 +140,7 @@ def peers(events: Events, bins: int) -> dict[str, Call]:
 
         columns = np.stack([events.x, events.y, events.t, events.p], 1).astype(np.uint64)
         stream = eventcv.from_numpy(columns, sensor_size=(events.width, events.height), time_unit="us")
-        found["eventcv"] = lambda: stream.voxel(bins)
+        found["eventcv"] = lambda: stream.voxel(bins=bins)
     return found
 
 

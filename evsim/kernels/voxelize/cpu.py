@@ -8,6 +8,7 @@ that is vectorised (pixel index, weights, checks) and one that adds to the plane
 from __future__ import annotations
 
 import itertools
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -106,33 +107,46 @@ def _one_window(
 ) -> int:
     """One window by several threads, each with its share of the events.
 
-    Neighbouring shares write the same one or two bins; the later one collects these in an array of its own,
-    which is added at the end. Of that array only the pages of those bins are ever touched.
+    Neighbouring shares write the same one or two bins. So that they never do so at once, a thread begins with
+    the events at the end of its share, which touch bins of the next one, and comes to those at its beginning
+    last, when the thread before has long done its part of these bins; it waits where that is not so.
     """
-    bins, start, duration = shape[0], placement.start[0], placement.duration[0]
-    borders = np.linspace(ranges[0, 0], ranges[0, 1], parts + 1).astype(np.int64)
-    tops = [
-        _top_bin(events[0][border - 1], start, duration, rule, bins) if border > ranges[0, 0] else -1
-        for border in borders[:-1]
-    ] + [bins - 1]
-    # Bins up to `tops[k]` were begun by an earlier thread.
-    private = [flat, *(np.zeros(flat.shape, flat.dtype) for _ in range(1, parts))]
+    t, bins = events[0], shape[0]
+    time = (placement.start[0], placement.duration[0], rule, bins)
+    borders = np.linspace(ranges[0, 0], ranges[0, 1], parts + 1).astype(np.int64).tolist()
+    # Up to `tops[k]`, bins were begun by a thread before k, from `lows[k]` on they are also written by k + 1.
+    tops = [-1, *(_top_bin(t[border - 1], *time) for border in borders[1:-1]), bins - 1]
+    lows = [*(_low_bin(t[border], *time) for border in borders[1:-1]), bins]
+    done = [threading.Event() for _ in range(parts)]
 
-    def run(k: int, _: int) -> int:
-        low, high = (0 if k == 0 else tops[k] + 1), tops[k + 1] + 1
+    def add(first: int, last: int, clear_from: int, clear_to: int) -> int:
         return _window(
-            *events, borders[k], borders[k + 1], start, duration, rule, shape, planes, 0, constants,
-            low, bins if k == parts - 1 else high, tops[k] if k else -1, accumulate, private[k], flat,
+            *events, first, last, time[0], time[1], rule, shape, planes, 0, constants,
+            clear_from, max(clear_from, clear_to), accumulate, flat,
         )  # fmt: skip
 
-    status = _in_threads(run, [(k, 0) for k in range(parts)])
-    area = shape[1] * shape[2]
-    for k in range(1, parts):
-        for b in range(max(0, _low_bin(events[0][borders[k]], start, duration, rule, bins)), tops[k] + 1):
-            for side in sorted({planes[2], planes[3]}):
-                part = slice((b * planes[1] + side) * area, (b * planes[1] + side + 1) * area)
-                flat[part] += private[k][part]
-    return status
+    def run(k: int, _: int) -> int:
+        own, first, last = tops[k] + 1, borders[k], borders[k + 1]
+        early = _first_beyond(t, first, last, *time, tops[k], False) if k else first
+        late = _first_beyond(t, first, last, *time, lows[k] - 1, True) if k < parts - 1 else last
+        shared = max(own, lows[k] - 1)
+        try:
+            if any(t[i - 1] > t[i] for i in (first, early, late) if ranges[0, 0] < i < last):
+                return UNSORTED
+            if late < early:
+                done[k - 1].wait()
+                return add(first, last, own, tops[k + 1] + 1)
+            status = add(late, last, shared, tops[k + 1] + 1)
+            done[k].set()
+            status = max(status, add(early, late, own, shared))
+            if k:
+                done[k - 1].wait()
+                status = max(status, add(first, early, own, own))
+            return status
+        finally:
+            done[k].set()
+
+    return _in_threads(run, [(k, 0) for k in range(parts)])
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -157,6 +171,32 @@ def _top_bin(time: Any, start: float, duration: float, rule: Any, bins: int) -> 
 def _low_bin(time: Any, start: float, duration: float, rule: Any, bins: int) -> int:
     """The first bin that an event at this time, or one after it, may add to."""
     return max(min(_bin(time, start, duration, rule, bins), bins - 1), 0)
+
+
+@numba.njit(nogil=True, cache=True)
+def _first_beyond(
+    t: NDArray[Any],
+    low: int,
+    high: int,
+    start: float,
+    duration: float,
+    rule: Any,
+    bins: int,
+    b: int,
+    top: bool,
+) -> int:
+    """The first event of low..high whose last bin (`top`) or first bin lies beyond bin b."""
+    while low < high:
+        middle = (low + high) // 2
+        if top:
+            reached = _top_bin(t[middle], start, duration, rule, bins)
+        else:
+            reached = _low_bin(t[middle], start, duration, rule, bins)
+        if reached > b:
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 @numba.njit(nogil=True, cache=True)
@@ -194,7 +234,7 @@ def _windows(
     for k in range(ranges.shape[0]):
         status = _window(
             t, x, y, p, ranges[k, 0], ranges[k, 1], starts[k], durations[k], rule, shape, layout, number + k,
-            constants, 0, shape[0], -1, accumulate, out, out,
+            constants, 0, shape[0], accumulate, out,
         )  # fmt: skip
         if status:
             return status
@@ -218,15 +258,12 @@ def _window(
     constants: Any,
     clear_from: int,
     clear_to: int,
-    private_top: int,
     accumulate: bool,
-    private: NDArray[Any],
     out: NDArray[Any],
 ) -> int:
     """Add events first..last to their bins; returns 0 or what is wrong.
 
     Bins clear_from..clear_to are set to zero just before they are needed, so that they are still in cache.
-    Bins up to private_top go to `private`.
     """
     if not duration > 0:
         return NO_TIME
@@ -243,12 +280,13 @@ def _window(
     right = np.empty(BLOCK, out.dtype)
     cleared = bins if accumulate else clear_from
     line = np.empty(2, out.dtype)  # f at the first event of a run and its slope, in the precision of `out`
-    position = first
+    position, before = first, -2
     while position < last:
         b = _bin(t[position], start, duration, rule, bins)
         stop = last if b >= bins else _next_border(t, position, last, start, duration, rule, bins, b)
-        if _bin(t[stop - 1], start, duration, rule, bins) != b:
+        if b < before or _bin(t[stop - 1], start, duration, rule, bins) != b:
             return UNSORTED
+        before = b
         # Bins a and c get (1 - f) and f, with f linear in time; equal bins get all of it.
         f0 = rule[0] * (t[position] - start) / duration + rule[1] - b
         slope = rule[0] / duration
@@ -266,8 +304,7 @@ def _window(
             cleared += 1
         in_a, in_c = 0 <= a < bins, 0 <= c < bins
         low, high = base + (a if in_a else 0) * step, base + (c if in_c else 0) * step
-        target_a = private[low : low + reach] if a <= private_top else out[low : low + reach]
-        target_c = private[high : high + reach] if c <= private_top else out[high : high + reach]
+        target_a, target_c = out[low : low + reach], out[high : high + reach]
         for i in range(position, stop, BLOCK):
             j = min(i + BLOCK, stop)
             bad = _out_of_order(t[i:j], t[position], t[stop - 1])
