@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sensor_scenes import SIM2REAL
 
 from evsim.sensor import FrameFields, RandomFields, SensorConfig, Simulator
 
@@ -113,3 +114,21 @@ def test_single_precision_changes_less_than_half_a_percent(parity: Path, case: s
 def _counts(rows: NDArray[Any]) -> dict[tuple[float, ...], int]:
     values, counts = np.unique(rows, axis=0, return_counts=True)
     return {tuple(value): int(count) for value, count in zip(values, counts)}
+
+
+@pytest.mark.needs_parity("emulator_noise_stats.json", "emulator_f1_s2r_v2elpf.npz")
+@pytest.mark.parametrize("clock", ["linear", "grid"])
+def test_noise_of_the_moving_scene_has_the_published_total(parity: Path, clock: Any) -> None:
+    stats = json.loads((parity / "emulator_noise_stats.json").read_text())
+    published = stats["sim2real_fork_with_idslpf"]["sim2real_full_moving"]["total_events"]
+    with np.load(parity / "emulator_f1_s2r_v2elpf.npz") as archive:
+        frames, times = archive["frames"], [round(float(t) * 1e9) for t in archive["timestamps"]]
+    config = SensorConfig(**SIM2REAL, clock=clock)
+    totals = []
+    for seed in range(12):
+        simulator = Simulator(config, frames.shape[:0:-1], seed=seed, threads=1)
+        totals.append(sum(len(simulator.step(frame, t)) for frame, t in zip(frames, times)))
+    error = np.hypot(
+        published["sd_between_seeds"] / np.sqrt(24), np.std(totals, ddof=1) / np.sqrt(len(totals))
+    )
+    assert abs(np.mean(totals) - published["mean"]) < 4 * error
