@@ -126,7 +126,7 @@ def plan(run: TrainingRun, overfit: int | None = None) -> dict[str, Any]:
     begin = time.monotonic()
     outcome = task(_placed(batch, device))
     outcome.loss.backward()
-    loss = float(outcome.loss)
+    loss = float(outcome.loss.detach())
     seconds = (time.monotonic() - begin) * config.accumulation
     parameters = [p.numel() for group in task.parameter_groups() for p in group["params"]]
     validation = run.datasets.validation
