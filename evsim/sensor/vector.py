@@ -11,7 +11,7 @@ from typing import Any
 import llvmlite.binding
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -66,10 +66,16 @@ def bit_count(typing_context: Any, value: Any) -> Any:
 
 
 def _compress_name() -> str | None:
-    """The compiler's name of the operation that packs chosen lanes, where it is fast: with AVX-512."""
-    features = llvmlite.binding.get_host_cpu_features()
+    """The compiler's name of the operation that packs chosen lanes, where it is fast: with AVX-512.
+
+    numba compiles for this machine unless NUMBA_CPU_NAME or NUMBA_CPU_FEATURES say otherwise.
+    """
+    if config.CPU_NAME is None and config.CPU_FEATURES is None:
+        fast = llvmlite.binding.get_host_cpu_features().get("avx512f", False)
+    else:
+        fast = "+avx512f" in (config.CPU_FEATURES or "")
     known = llvmlite.binding.llvm_version_info[0] in range(19, 23)
-    return "llvm.experimental.vector.compress.v16i32" if known and features.get("avx512f") else None
+    return "llvm.experimental.vector.compress.v16i32" if known and fast else None
 
 
 @intrinsic  # type: ignore[untyped-decorator]
