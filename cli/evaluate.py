@@ -134,8 +134,9 @@ def _configuration(options: Mapping[str, Any], is_network: bool) -> EvaluationCo
     given = {fields.get(name, name): options[name] for name in names if options[name] is not None}
     if options["all_frames"]:
         given["all_frames"] = True
-    only = {"protocol", "all_frames"} if not is_network else {"inserted"}
-    if wrong := sorted(only & set(given)):
+    set_here = {*given, *(name for name in ("weights", "images") if options[name] is not None)}
+    only = {"inserted"} if is_network else {"protocol", "all_frames", "weights", "images"}
+    if wrong := sorted(only & set_here):
         option = "--" + wrong[0].replace("_", "-")
         raise click.UsageError(f"{option} is for {'folders of predictions' if is_network else 'networks'}")
     # The PSNR of identical images is infinite, and so is the mean of published tables that include it.

@@ -132,7 +132,7 @@ def evaluate_predictions(
         found = folders.evaluate_folder(folder, one, scorer, config, report=report)
         scores.append(_without_pictures(found, len(scores)))
     matched = [(folder, one) for folder, one in pairs if one is not None]
-    unmatched = folders.unmatched_folders(predictions, matched) if matched else []
+    unmatched = folders.unmatched_folders(predictions, matched, method) if matched else []
     if unmatched:
         warnings.warn(
             f"{predictions}: {len(unmatched)} folders of images belong to no sequence, {unmatched[0]} ...",
@@ -169,7 +169,7 @@ def match_predictions(
     if scorer.needs_reference:
         ids = ", ".join(metric.id for metric in scorer.metrics if metric.inputs != "image")
         raise InputError(f"{ids} compare with ground truth; pass its folder with --data")
-    found = folders.unmatched_folders(predictions, [])
+    found = folders.unmatched_folders(predictions, [], method)
     if not found:
         raise InputError(f"{predictions} holds no folder of images")
     return [(folder, None) for folder in found]

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from evsim.errors import InputError
 from evsim.formats import Recording, open_events
 from evsim.media import luma
-from evsim.metrics import normalise_image
 from evsim.models.evaluation.items import Items, cut_items, events_in_ranges
 from evsim.models.evaluation.protocol import (
     INFERENCE_LEAD_S,
@@ -21,7 +20,7 @@ from evsim.models.evaluation.protocol import (
     Interval,
     scored_interval,
 )
-from evsim.models.evaluation.scoring import FrameScore, Scorer, SequenceScores
+from evsim.models.evaluation.scoring import FrameScore, Scorer, SequenceScores, normalised
 from evsim.models.evaluation.sequences import Sequence, images_in_order, read_clock
 from evsim.models.reconstruction import Reconstructor
 
@@ -114,7 +113,8 @@ def _run(
     reconstructor.reset()
     for done, (k, events, reference) in enumerate(zip(chosen, windows, references), 1):
         index, moment = int(items.index[k]), float(items.times[k])
-        prediction = normalise_image(reconstructor.step(events), config.normalize)
+        place = f"{scores.path}, item {index}"
+        prediction = normalised(reconstructor.step(events), config.normalize, place)
         scores.look_at(prediction)
         scores.empty_windows += not len(events)
         if keep:
@@ -127,7 +127,7 @@ def _run(
             scores.leave_out(NO_REFERENCE)
         else:
             truth = None if reference is None else grey_reference(reference, scores)
-            values = scorer(prediction, truth, f"{scores.path}, item {index}")
+            values = scorer(prediction, truth, place)
             scores.add(FrameScore(index, moment, values), prediction, truth, scorer.metrics[0])
         if report:
             report(done, len(chosen), f"{scores.dataset}/{scores.sequence}")

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from evsim.errors import InputError
 from evsim.formats import open_events
 from evsim.media import read_image
-from evsim.metrics import normalise_image
 from evsim.models.evaluation.items import nearest_images
 from evsim.models.evaluation.network import AFTER, BEFORE, NO_REFERENCE, Report, grey_reference
 from evsim.models.evaluation.protocol import EvaluationConfig, scored_interval
-from evsim.models.evaluation.scoring import FrameScore, Scorer, SequenceScores
+from evsim.models.evaluation.scoring import FrameScore, Scorer, SequenceScores, normalised
 from evsim.models.evaluation.sequences import (
     Sequence,
     image_files,
@@ -67,11 +66,13 @@ def match_folders(
     return matched
 
 
-def unmatched_folders(predictions: Path, matched: Several[tuple[Path, Sequence]]) -> list[Path]:
-    """Folders of images under `predictions` that belong to no sequence."""
+def unmatched_folders(
+    predictions: Path, matched: Several[tuple[Path, Sequence]], method: str | None = None
+) -> list[Path]:
+    """Folders of images under `predictions`, only those called `method` if given, that have no sequence."""
     used = {folder.resolve() for folder, _ in matched}
     folders = [path for path in (predictions, *predictions.rglob("*")) if path.is_dir() and image_files(path)]
-    return sorted(path for path in folders if path.resolve() not in used)
+    return sorted(path for path in folders if path.resolve() not in used and method in (None, path.name))
 
 
 def evaluate_folder(
@@ -152,7 +153,7 @@ def _score_pairs(
         elif config.inserted > 1 and k % config.inserted == 0:
             scores.leave_out(INPUTS)
         else:
-            prediction = _prepared(read_image(file), config)
+            prediction = _prepared(file, config)
             truth = None if references is None else read_image(references[k])
             scores.look_at(prediction)
             place = f"{file}{'' if references is None else f' and {references[k]}'}"
@@ -186,7 +187,7 @@ def _score_by_time(
             elif scorer.needs_reference and abs(images[frame] - moment) > config.tolerance_ms / 1e3:
                 scores.leave_out(NO_REFERENCE)
             else:
-                prediction = _prepared(read_image(file), config)
+                prediction = _prepared(file, config)
                 scores.look_at(prediction)
                 if truth is not None and prediction.ndim == 2:
                     truth = grey_reference(truth, scores)
@@ -198,9 +199,10 @@ def _score_by_time(
                 report(k + 1, len(files), f"{scores.dataset}/{scores.sequence}")
 
 
-def _prepared(image: NDArray[Any], config: EvaluationConfig) -> NDArray[Any]:
-    """The image as scored: codes as they are, or as floats stretched between percentiles."""
+def _prepared(file: Path, config: EvaluationConfig) -> NDArray[Any]:
+    """A prediction as scored: codes as they are, or as floats stretched between percentiles."""
+    image = read_image(file)
     if config.normalize == "none":
         return image
     full = 1.0 if image.dtype.kind == "f" else float(np.iinfo(image.dtype).max)
-    return normalise_image(image / np.float32(full), config.normalize)
+    return normalised(image / np.float32(full), config.normalize, str(file))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,10 @@ class EvaluationConfig:
                 f"overlap = {self.overlap} with protocol {self.protocol}, expected less than the window's "
                 "length, and windows by time or count"
             )
+        for name in ("start_s", "stop_s"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ConfigError(f"{name} = {value}, expected seconds; leave it out for the whole recording")
         if None not in (self.start_s, self.stop_s) and self.start_s > self.stop_s:  # type: ignore[operator]
             raise ConfigError(f"start_s = {self.start_s} is later than stop_s = {self.stop_s}")
 

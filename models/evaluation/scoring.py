@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from evsim.errors import InputError
-from evsim.metrics import METRICS, Metric, count_outside, equalise_image
-from evsim.metrics.preparation import Equalisation
+from evsim.metrics import METRICS, Metric, count_outside, equalise_image, normalise_image
+from evsim.metrics.preparation import Equalisation, Normalisation
 from evsim.models.evaluation.protocol import EvaluationConfig, Interval
 
 Image = NDArray[Any]
@@ -74,6 +74,14 @@ class Scorer:
 
     def _prepared(self, image: Image) -> Image:
         return image if self.equalise == "none" else equalise_image(image, self.equalise)
+
+
+def normalised(image: Image, kind: Normalisation, place: str) -> Image:
+    """The image stretched as `normalise_image` says; place: of the image, for messages."""
+    try:
+        return normalise_image(image, kind)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -29,13 +30,14 @@ class Sequence(NamedTuple):
     kind: str
 
 
-def find_sequences(folder: Path) -> tuple[list[Sequence], list[Path]]:
+def find_sequences(path: str | os.PathLike[str]) -> tuple[list[Sequence], list[Path]]:
     """The sequences under a folder in natural order, and what else lay there and was left.
 
     A recording or a folder of images is one sequence by itself, of the data set that its parent folder names;
     anything else is a data set whose sequences are named by their path within it. Raises InputError where
     nothing is found.
     """
+    folder = Path(path)
     if not folder.exists():
         raise InputError(f"{folder} does not exist; --data takes a data set's folder or one sequence of it")
     folder = folder.resolve()
@@ -105,16 +107,30 @@ def read_clock(recording: Recording) -> Clock:
     """
     if isinstance(recording, EvrealRecording):
         events, images = recording.event_seconds, recording.image_seconds
-        last = recording.last_events
-        return Clock(
-            events=events,
-            images=images,
-            last_events=last_events_before(events, images) if last is None else last,
-        )
+        last = np.empty(0, np.int64) if recording.last_events is None else recording.last_events
+        if np.any(np.diff(last) < 0) or np.any((last < 0) | (last > len(events))):
+            raise FormatError(
+                recording.path,
+                f"expected numbers of events that do not decrease, from 0 to {len(events)}",
+                place="image_event_indices.npy",
+            )
+        return Clock(events=events, images=_increasing(images, recording), last_events=last)
     pieces = [chunk.t for chunk in recording.chunks()]
     events = (np.concatenate(pieces) if pieces else np.empty(0, np.int64)) / 1e6
     images = np.array([image.t_us for image in recording.images()], np.float64) / 1e6
-    return Clock(events=events, images=images, last_events=last_events_before(events, images))
+    return Clock(
+        events=events,
+        images=_increasing(images, recording),
+        last_events=last_events_before(events, images),
+    )
+
+
+def _increasing(times: NDArray[np.float64], recording: Recording) -> NDArray[np.float64]:
+    """Times of images, checked. Raises FormatError where they decrease."""
+    if np.any(np.diff(times) < 0):
+        image = int(np.argmax(np.diff(times) < 0)) + 1
+        raise FormatError(recording.path, f"image {image} is earlier than the one before it; sort the images")
+    return times
 
 
 def images_in_order(recording: Recording, numbers: Iterable[int]) -> Iterator[NDArray[Any] | None]:

@@ -8,17 +8,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from evreal_folders import from_scene, write_evreal_folder
 
 from evsim import models
-from evsim.errors import InputError
+from evsim.errors import FormatError, InputError
 from evsim.events import Events
 from evsim.formats import NativeWriter
-from evsim.metrics import normalise_image
+from evsim.metrics import Metric, normalise_image
 from evsim.models.evaluation.network import evaluate_sequence
 from evsim.models.evaluation.protocol import EvaluationConfig
 from evsim.models.evaluation.scoring import Scorer, load_metrics
 from evsim.models.evaluation.sequences import find_sequences
+from evsim.models.perceptual import Lpips, with_network
 from evsim.models.reconstruction import Reconstructor, make_reconstructor
 from evsim.pipelines.evaluation import evaluate_network, gather_sequences
 
@@ -164,6 +166,55 @@ def test_a_recording_without_frames_needs_metrics_without_reference(tmp_path: Pa
     config = EvaluationConfig(protocol="t100ms")
     with pytest.raises(InputError, match="no images to compare with; ask only for metrics without"):
         evaluate_sequence(Grey(), sequence, SCORER, config)
+
+
+def test_metrics_without_reference_score_windows_near_no_frame(tmp_path: Path) -> None:
+    times = np.arange(0, 1, 0.01)
+    folder = write_evreal_folder(tmp_path / "NIGHT" / "a", times, np.ones((100, 2)), np.ones(100))
+    brightness = Metric(
+        id="brightness",
+        definition="mean value",
+        higher_is_better=True,
+        inputs="image",
+        function=lambda image: float(image.mean()),
+    )
+    (sequence,), _ = find_sequences(folder)
+    one = evaluate_sequence(Grey(0.25), sequence, Scorer((brightness,)), EvaluationConfig(protocol="t100ms"))
+    assert one.mean("brightness", EvaluationConfig()) == 0.25
+    assert len(one.frames) == one.items == 9
+    assert one.samples["best"].reference is None
+
+
+def test_perceptual_metrics_take_grey_predictions(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    scorer = Scorer((with_network("lpips:alex", Lpips("alex").eval()),))
+    image = np.random.RandomState(0).rand(64, 64).astype(np.float32)
+    codes = np.random.RandomState(1).randint(0, 256, (64, 64)).astype(np.uint8)
+    assert scorer(image, codes, "pair")["lpips:alex"] != 0
+    assert scorer(codes, codes, "pair")["lpips:alex"] == 0
+
+
+def test_an_image_that_cannot_be_scored_names_its_item(tmp_path: Path) -> None:
+    sequence = find_sequences(scene(tmp_path / "ECD" / "a"))[0][0]
+    with pytest.raises(InputError, match=r"item 0: image holds 192 values that are not finite"):
+        evaluate_sequence(Grey(float("nan")), sequence, SCORER, EvaluationConfig())
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("image_event_indices", [0, 9, 5, 20], "do not decrease"),
+        ("image_event_indices", [0, 9, 15, 31], "from 0 to 30"),
+        ("images_ts", [0.0, 2.0, 1.0, 3.0], "image 2 is earlier"),
+    ],
+)
+def test_images_out_of_order_are_a_damaged_recording(
+    name: str, values: list[float], message: str, tmp_path: Path
+) -> None:
+    folder = scene(tmp_path / "SET" / "a", frames=4, seconds=3)
+    np.save(folder / f"{name}.npy", np.array(values)[:, None])
+    with pytest.raises(FormatError, match=message):
+        evaluate_sequence(Grey(), find_sequences(folder)[0][0], SCORER, EvaluationConfig())
 
 
 def test_images_are_those_that_were_scored_in_8_bit(tmp_path: Path) -> None:

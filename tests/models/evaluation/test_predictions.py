@@ -18,7 +18,7 @@ from evsim import models
 from evsim.cli.conventions import Settings
 from evsim.cli.evaluate import evaluate
 from evsim.errors import FormatError, InputError
-from evsim.metrics import METRICS
+from evsim.metrics import METRICS, fit_scene_model, save_scene_model
 
 Run = Callable[..., Any]
 
@@ -206,6 +206,17 @@ def test_metrics_that_compare_need_data(tmp_path: Path, run: Run) -> None:
     write_images(tmp_path / "made", textures(2))
     with pytest.raises(InputError, match="pass its folder with --data"):
         run(tmp_path / "made", "--metrics", "mse")
+
+
+def test_images_alone_are_scored_by_metrics_without_reference(tmp_path: Path, run: Run) -> None:
+    images = textures(4, shape=(96, 192))
+    save_scene_model(fit_scene_model(textures(3, 7, (192, 192))), tmp_path / "niqe_pris_params.npz")
+    for name in ("a", "b"):
+        write_images(tmp_path / "made" / name, images)
+    said = run(tmp_path / "made", "--metrics", "niqe", "--metric-weights", tmp_path)
+    assert [one["sequence"] for one in said["sequences"]] == ["a", "b"]
+    assert said["datasets"][0]["scored"] == 8
+    assert said["datasets"][0]["means"]["niqe"] > 0
 
 
 def test_options_of_the_other_kind_are_refused(tmp_path: Path, run: Run) -> None:
