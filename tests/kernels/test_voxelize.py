@@ -213,3 +213,10 @@ def test_a_forced_backend_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(BACKENDS, "gpu", "evsim.kernels.voxelize.nowhere")
     with pytest.raises(BackendError, match="cannot run here"):
         run(events, backend="gpu")
+
+
+def test_threads_refuse_events_out_of_order_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "THREAD_EVENTS", 10)
+    for row in (1, 1500, 2999):
+        with pytest.raises(InputError, match="not in order of time"):
+            run(changed(0, row, 5), threads=2)

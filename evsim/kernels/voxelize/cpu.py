@@ -113,10 +113,20 @@ def _one_window(
     """
     t, bins = events[0], shape[0]
     time = (placement.start[0], placement.duration[0], rule, bins)
-    borders = np.linspace(ranges[0, 0], ranges[0, 1], parts + 1).astype(np.int64).tolist()
+    begin, end = ranges[0].tolist()
+
+    def border(k: int) -> int:
+        """Where share k begins: at a border of bins if one is near, so that only one bin is shared."""
+        equal = begin + (end - begin) * k // parts
+        b = _low_bin(t[equal], *time)
+        near = [_first_beyond(t, begin, end, *time, c, False) for c in (b - 1, b)]
+        best = min(near, key=lambda i: abs(i - equal))
+        return best if abs(best - equal) * parts * 8 <= end - begin else equal
+
+    borders = [begin, *(border(k) for k in range(1, parts)), end]
     # Up to `tops[k]`, bins were begun by a thread before k, from `lows[k]` on they are also written by k + 1.
-    tops = [-1, *(_top_bin(t[border - 1], *time) for border in borders[1:-1]), bins - 1]
-    lows = [*(_low_bin(t[border], *time) for border in borders[1:-1]), bins]
+    tops = [-1, *(_top_bin(t[max(begin, i - 1)], *time) for i in borders[1:-1]), bins - 1]
+    lows = [*(_low_bin(t[min(i, end - 1)], *time) for i in borders[1:-1]), bins]
     done = [threading.Event() for _ in range(parts)]
 
     def add(first: int, last: int, clear_from: int, clear_to: int) -> int:
@@ -131,7 +141,7 @@ def _one_window(
         late = _first_beyond(t, first, last, *time, lows[k] - 1, True) if k < parts - 1 else last
         shared = max(own, lows[k] - 1)
         try:
-            if any(t[i - 1] > t[i] for i in (first, early, late) if ranges[0, 0] < i < last):
+            if any(t[i - 1] > t[i] for i in (first, early, late) if begin < i < last):
                 return UNSORTED
             if late < early:
                 done[k - 1].wait()
