@@ -251,10 +251,11 @@ class Loop:
         figures: dict[str, Tensor] = {
             "learning_rate": torch.tensor(set_learning_rate(self.optimizer, config, step))
         }
-        seed_generators(derive_key(config.seed, f"{step}/{fabric.global_rank}", "training step"))
         self.wrapped.zero_grad()
         for part in range(1, config.accumulation + 1):
             batch = fabric.to_device(next(batches))
+            # After the batch is there: a data set may seed the generators while it is loaded.
+            self._seed(f"{step}/{part}", "training step")
             with fabric.no_backward_sync(self.step, enabled=part < config.accumulation):
                 outcome: Outcome = self.step(_Sealed(batch))
                 fabric.backward(outcome.loss / config.accumulation)
@@ -268,6 +269,9 @@ class Loop:
         self.wrapped.step()
         self._count(figures, 1.0)
         self.reached.step += 1
+
+    def _seed(self, what: str, purpose: str) -> None:
+        seed_generators(derive_key(self.config.seed, f"{what}/{self.fabric.global_rank}", purpose))
 
     def _count(self, figures: Mapping[str, Tensor], weight: float) -> None:
         self.figures.add(figures, weight)
@@ -317,7 +321,6 @@ class Loop:
         """Means over the validation data, or None when a signal came; alone, a process stops at once."""
         config, fabric = self.config, self.fabric
         assert self.datasets.validation is not None
-        seed_generators(derive_key(config.seed, str(fabric.global_rank), "validation"))
         loader, sizes = batches_of(
             self.datasets.validation,
             config.seed,
@@ -329,11 +332,12 @@ class Loop:
         averages, pictures = Averages(), []
         self.task.eval()
         with torch.no_grad(), fabric.autocast():
-            for batch, size in zip(loader, sizes):
+            for number, (batch, size) in enumerate(zip(loader, sizes)):
                 if stop.received and fabric.world_size == 1:
                     self.task.train()
                     return None
                 placed = fabric.to_device(batch)
+                self._seed(str(number), "validation")
                 averages.add(self.task.validate(placed), size)
                 if self.recorder is not None and len(pictures) < config.pictures:
                     pictures += self.task.pictures(placed)
