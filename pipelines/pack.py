@@ -152,6 +152,7 @@ def _pack_one(recording: Recording, target: Path, memmap: bool, overwrite: bool)
     settings = {**provenance(recording), **image_windows(recording)}
     if memmap:
         settings["attributes"] = recording.attributes
+        settings["expected_events"] = len(recording)
     elif recording.event_windows is None and is_ours(recording.attributes) and recording.image_count:
         settings["event_windows"] = "interval"
     labels = recording.has_labels and format.labels

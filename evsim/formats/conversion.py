@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from evsim.formats.catalogue import (
     rounded_to_pixels,
     stripped,
 )
-from evsim.formats.recording import Recording
+from evsim.formats.recording import IndexedRecording, Recording
 from evsim.formats.rled_layout import is_ours
 from evsim.formats.writer import EventWriter
 
@@ -69,7 +71,7 @@ def copy_recording(
     """Stream events and images of `recording` into an open writer; sentences about values that changed."""
     moved = beyond = colour = misfits = 0
     shift = writer.t_origin - recording.t_origin if target.origin else 0
-    for events in recording.chunks():
+    for events in _ahead(recording.chunks()):
         kept: Events = stripped(events, target)
         if shift:
             kept = replace(kept, t=kept.t - shift, t_origin=writer.t_origin)
@@ -100,6 +102,15 @@ def copy_recording(
     return changes
 
 
+def _ahead(blocks: Iterator[Events]) -> Iterator[Events]:
+    """The same blocks, each read by another thread while the one before it is written."""
+    with ThreadPoolExecutor(1, "read") as pool:
+        reading = pool.submit(next, blocks, None)
+        while (block := reading.result()) is not None:
+            reading = pool.submit(next, blocks, None)
+            yield block
+
+
 def _carried(recording: Recording, target: Format) -> dict[str, Any]:
     """The writer's arguments that come from the source."""
     carried: dict[str, Any] = {"labels": recording.has_labels and target.labels}
@@ -109,6 +120,8 @@ def _carried(recording: Recording, target: Format) -> dict[str, Any]:
         carried.update(provenance(recording))
     if "event_windows" in target.options:
         carried.update(image_windows(recording))
+    if "expected_events" in target.options and isinstance(recording, IndexedRecording):
+        carried["expected_events"] = len(recording)
     if "attributes" in target.options and "num_events" in recording.attributes:
         carried["attributes"] = recording.attributes
     return carried

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evsim.errors import FormatError
+from evsim.errors import FormatError, InputError
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
 from evsim.formats.index_checks import window_defects
@@ -166,7 +166,8 @@ class RledMemmapWriter(EventWriter):
 
     event_windows: as for `NativeWriter`; the default "interval" gives each image the events since the one
     before. attributes: the root attributes of a source file, which the published converter copies to
-    metadata.json; None writes evsim's own. Colour images become grey.
+    metadata.json; None writes evsim's own. expected_events: how many will come, where that is known: then no
+    column has to wait in a file of its own. Colour images become grey.
     """
 
     holds_images = True
@@ -185,6 +186,7 @@ class RledMemmapWriter(EventWriter):
         overwrite: bool = False,
         event_windows: Windows = "interval",
         attributes: Mapping[str, Any] | None = None,
+        expected_events: int | None = None,
     ) -> None:
         super().__init__(
             path,
@@ -198,6 +200,7 @@ class RledMemmapWriter(EventWriter):
         )
         self._windows = event_windows
         self._attributes = attributes
+        self._expected = expected_events
         self._files: list[IO[bytes]] = []
 
     def _open(self, temporary: Path) -> None:
@@ -205,9 +208,15 @@ class RledMemmapWriter(EventWriter):
         self._folder = temporary
         self._t = NpyColumn(self._file("t.npy"), "<f8", (1,))
         self._p = NpyColumn(self._file("p.npy"), "u1", (1,))
-        # xy is stored column by column: x goes to its place, y waits in an unnamed file.
+        # xy is stored column by column: x goes to its place, and so does y if that is known; else y waits in
+        # an unnamed file.
         self._x = NpyColumn(self._file("xy.npy"), "<i2", (2,))
-        self._y = NpyColumn(self._keep(_unnamed(temporary)), "<i2")
+        if self._expected is None:
+            self._y = NpyColumn(self._keep(_unnamed(temporary)), "<i2")
+        else:
+            self._x.file.flush()
+            self._y_place = self._keep((temporary / "xy.npy").open("r+b"))
+            self._y_place.seek(self._x.file.tell() + 2 * self._expected)
         self._images: NpyColumn | None = None
 
     def _file(self, name: str) -> IO[bytes]:
@@ -222,7 +231,11 @@ class RledMemmapWriter(EventWriter):
         self._p.append(events.p)
         # Below 32768 the bits of both types are the same.
         self._x.file.write(np.ascontiguousarray(events.x).view("<i2").data)
-        self._y.append(np.ascontiguousarray(events.y).view("<i2"))
+        y = np.ascontiguousarray(events.y).view("<i2")
+        if self._expected is None:
+            self._y.append(y)
+        else:
+            self._y_place.write(y.data)
 
     def _write_image(self, image: NDArray[np.uint8], t_us: float) -> None:
         if self._images is None:
@@ -233,7 +246,15 @@ class RledMemmapWriter(EventWriter):
         for column in (self._t, self._p, self._images):
             if column is not None:
                 column.finish()
-        self._y.copy_data_to(self._x.file)
+        if self._expected is None:
+            self._y.copy_data_to(self._x.file)
+        elif self._expected != self.event_count:
+            raise InputError(
+                f"{self.path}: {self.event_count} events were written, {self._expected} were announced"
+            )
+        else:
+            self._y_place.flush()
+            self._x.file.flush()
         # numpy.save calls an array of one row C-ordered even when it was made the other way round.
         shape = (self.event_count, 2)
         self._x.rewrite_header(npy_header(self._x.dtype, shape, fortran=self.event_count > 1))
@@ -309,6 +330,6 @@ register(
         colour=False,
         origin=True,
         provenance=True,
-        options=("event_windows", "attributes"),
+        options=("event_windows", "attributes", "expected_events"),
     )
 )

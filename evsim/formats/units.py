@@ -109,14 +109,14 @@ def to_pixels(
         raise FormatError(path, f"coordinates are {column.dtype}, expected numbers", place=place)
     if column.dtype == np.uint16:
         return column
+    if column.dtype == np.int16 and column.size and column.min() >= 0:
+        return column.view(np.uint16)
     if column.size:
         low, high = column.min(), column.max()
         if not (low >= 0 and high <= np.iinfo(np.uint16).max):  # negated so that NaN counts as outside
             raise FormatError(
                 path, f"coordinates span {low}..{high}, expected pixels of the sensor", place=place
             )
-    if column.dtype == np.int16:
-        return column.view(np.uint16)
     if column.dtype.kind == "f" and not np.array_equal(column, np.rint(column)):
         return column.astype(np.float32)
     return column.astype(np.uint16)
@@ -126,6 +126,8 @@ def to_polarity(column: NDArray[Any], path: str | os.PathLike[str], place: str) 
     """uint8 polarity, 1 ON and 0 OFF, from bool, 0/1 or -1/1. Raises FormatError for any other value."""
     if column.dtype.kind not in _WIDEST:
         raise FormatError(path, f"polarities are {column.dtype}, expected numbers", place=place)
+    if column.dtype == np.bool_:
+        return column.view(np.uint8)
     on = column > 0
     if column.dtype.kind != "b":
         other = ~(on & (column == 1) | (column == 0) | (column == -1))
