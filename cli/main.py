@@ -19,6 +19,7 @@ import click
 from evsim import __version__
 from evsim.cli.conventions import Settings
 from evsim.cli.demo import demo
+from evsim.cli.evaluate import evaluate
 from evsim.cli.pack import pack
 from evsim.cli.reconstruct import reconstruct
 from evsim.cli.recordings import convert, info, view
@@ -43,7 +44,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, simulate, upsample, unprocess, pack, convert, info, view, reconstruct, weights):
+for command in (demo, simulate, upsample, unprocess, pack, convert, info, view, reconstruct, evaluate, weights):
     cli.add_command(command)
 
 
