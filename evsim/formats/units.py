@@ -76,7 +76,7 @@ def to_microseconds(
     return rounded.astype(np.int64), int(np.count_nonzero(np.abs(scaled - rounded) > error))
 
 
-def _whole_floats(wide: NDArray[np.float64]) -> NDArray[np.int64] | None:
+def _whole_floats(wide: NDArray[Any]) -> NDArray[np.int64] | None:
     """The usual column, whole microseconds that float64 holds exactly, in few passes; None for any other."""
     with np.errstate(invalid="ignore"):
         whole = wide.astype(np.int64)

@@ -21,7 +21,7 @@ from evsim.files import atomic_output
 from evsim.formats.recording import without_labels
 from evsim.formats.units import EXACT_FLOAT_US
 
-FLUSH = 1 << 17
+FLUSH = 1 << 16
 """Events gathered before they are handed on: a simulator's intervals are often a few hundred events."""
 
 W = TypeVar("W", bound="EventWriter")
