@@ -65,6 +65,23 @@ def bit_count(typing_context: Any, value: Any) -> Any:
     return types.uint32(types.uint32), generate
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line of array[index] without waiting for it; 1-D arrays, any index within."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        # For reading, to be kept in all cache levels, data.
+        builder.call(function, [address, *(ir.Constant(word, value) for value in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.none(array, index), generate
+
+
 def _compress_name() -> str | None:
     """The compiler's name of the operation that packs chosen lanes, where it is fast: with AVX-512.
 

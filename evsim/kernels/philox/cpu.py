@@ -36,7 +36,7 @@ def philox4x32(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Wo
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _eight_blocks(
+def eight_blocks(
     typing_context: Any,
     counter: Any,
     row: Any,
@@ -114,7 +114,7 @@ def fill_blocks(
         # The last eight overlap the ones before: cheaper than finishing one by one.
         start = np.int64(min(i, last))
         counter = np.uint32(first + np.uint32(start))
-        _eight_blocks(counter, row, frame, purpose, k0, k1, words0, words1, words2, words3, start)
+        eight_blocks(counter, row, frame, purpose, k0, k1, words0, words1, words2, words3, start)
 
 
 @numba.njit(**LOOP)
