@@ -18,10 +18,10 @@ from evsim.events import LABEL_NAMES, Events
 from evsim.formats.npy_stream import release_pages
 from evsim.formats.recording import IndexedRecording
 from evsim.formats.units import (
-    PER_MICROSECOND,
     SAMPLE,
     TimeUnit,
     epoch_origin,
+    image_time_us,
     polarity_coding,
     to_microseconds,
     to_pixels,
@@ -135,8 +135,8 @@ class ColumnRecording(IndexedRecording):
         return f"{self._columns[name].name}, {_place(start, stop)}"
 
     def _time_us(self, time: float) -> float:
-        """A time of an image on the events' clock: to the nanosecond: seconds are rounded."""
-        return round(float(time) / PER_MICROSECOND[self.unit], 3) - self._shift
+        """A time of an image on the events' clock."""
+        return image_time_us(time, self.unit) - self._shift
 
 
 class IndexedColumnRecording(ColumnRecording):

@@ -21,10 +21,10 @@ from evsim.formats.native_writer import NativeWriter
 from evsim.formats.recording import Defect, IndexedRecording, RecordedImage
 from evsim.formats.rled_layout import is_ours, sensor_size
 from evsim.formats.units import (
-    PER_MICROSECOND,
     SAMPLE,
     decide_unit,
     epoch_origin,
+    image_time_us,
     polarity_coding,
     to_microseconds,
     to_pixels,
@@ -202,8 +202,7 @@ class NativeRecording(IndexedRecording):
             time = self._file[f"images/{name}"].attrs.get("timestamp")
         if time is None or not np.isfinite(time):
             raise FormatError(self.path, f"timestamp is {time}, expected a time", place=f"images/{name}")
-        # To the nanosecond, which undoes the rounding of seconds.
-        return round(float(time) / PER_MICROSECOND[self.unit], 3) - self._shift
+        return image_time_us(time, self.unit) - self._shift
 
     def _read(self, start: int, stop: int) -> Events:
         place = f"events {start}..{stop - 1}"

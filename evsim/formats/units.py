@@ -76,6 +76,19 @@ def to_microseconds(
     return rounded.astype(np.int64), int(np.count_nonzero(np.abs(scaled - rounded) > error))
 
 
+def image_time_us(time: float, unit: TimeUnit) -> float:
+    """A stored time of an image in microseconds, without the rounding that its own unit brought.
+
+    That is a whole microsecond where the time is one up to its own precision, else the nearest nanosecond.
+    """
+    scaled = float(time) / PER_MICROSECOND[unit]
+    if unit == "us":
+        return scaled
+    nearest = round(scaled)
+    error = float(np.spacing(abs(float(time)))) / PER_MICROSECOND[unit] * 2
+    return float(nearest) if abs(scaled - nearest) <= error else round(scaled, 3)
+
+
 def _whole_floats(wide: NDArray[Any]) -> NDArray[np.int64] | None:
     """The usual column, whole microseconds that float64 holds exactly, in few passes; None for any other."""
     with np.errstate(invalid="ignore"):

@@ -106,12 +106,12 @@ def test_every_pair_of_formats_keeps_the_events(tmp_path: Path, source: str) -> 
 PAIRS = [(a, b) for a in WRITTEN for b in WRITTEN if LOSSY not in (a, b)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     pair=st.sampled_from(PAIRS),
     n=st.sampled_from([0, 1, 40]),
     start=st.sampled_from([0, 1, 2**32 - 3, 2**32 + 7, 2**44]),
-    size=st.sampled_from([(1, 1), (346, 260), (2048, 2048)]),
+    size=st.sampled_from([(1, 1), (346, 260), (2048, 3)]),
     images=st.integers(0, 2),
     seed=st.integers(0, 99),
 )
