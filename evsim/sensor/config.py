@@ -2,13 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from evsim.configuration import require_range
 from evsim.errors import ConfigError
 
 SMALLEST_THRESHOLD = 0.01
+THRESHOLDS = frozenset({"contrast_threshold_on", "contrast_threshold_off", "contrast_threshold_spread"})
+EVERY_MODEL = frozenset({"model", "step_rate_hz", "substep", "float_full_scale"})
+V2E_FIELDS = THRESHOLDS | {
+    "cutoff_hz",
+    "leak_rate_hz",
+    "leak_jitter",
+    "leak_rate_spread_decades",
+    "shot_noise_rate_hz",
+    "refractory_period_us",
+    "bypass_probability",
+    "clock",
+    "precision",
+}
+VOLTMETER_FIELDS = frozenset(
+    {
+        "voltmeter_gain",
+        "voltmeter_dark_level",
+        "voltmeter_photon_noise",
+        "voltmeter_leak",
+        "voltmeter_light_leak",
+        "voltmeter_noise_floor",
+    }
+)
+ICNS_FIELDS = frozenset(
+    {
+        "white_level",
+        "time_constant_us",
+        "latency_us",
+        "latency_jitter_us",
+        "noise_rate_on_hz",
+        "noise_rate_off_hz",
+    }
+)
+MODEL_FIELDS = {
+    "v2e": V2E_FIELDS,
+    "idslpf": V2E_FIELDS,
+    "esim": THRESHOLDS | {"refractory_period_us", "log_offset"},
+    "voltmeter": VOLTMETER_FIELDS,
+    "icns": THRESHOLDS | {"refractory_period_us"} | ICNS_FIELDS,
+}
+"""Fields that each model reads, besides EVERY_MODEL."""
+# To switch off what a model does not have is no contradiction.
+MAY_BE_ZERO = V2E_FIELDS - {"contrast_threshold_on", "contrast_threshold_off", "clock", "precision"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +61,8 @@ class SensorConfig:
     Raises ConfigError for a value out of range.
     """
 
-    model: Literal["v2e", "idslpf"] = "v2e"
-    """Pixel model: v2e (first-order low-pass), idslpf (low-pass that pixels bypass at random, Sim2Real)."""
+    model: Literal["v2e", "idslpf", "esim", "voltmeter", "icns"] = "v2e"
+    """Pixel model: v2e, idslpf (Sim2Real), esim (ideal), voltmeter (DVS-Voltmeter), icns (latency)."""
     contrast_threshold_on: float = 0.2
     """Increase of the natural logarithm of intensity that makes an ON event."""
     contrast_threshold_off: float = 0.2
@@ -50,6 +93,32 @@ class SensorConfig:
     """Divide intervals to reach step_rate_hz; otherwise one pass per interval and one warning."""
     float_full_scale: float = 1.0
     """Float frames: this value stands for 255 DN."""
+    log_offset: float = 1e-3
+    """Model esim: added to intensity (255 DN is 1) before the logarithm."""
+    voltmeter_gain: float = 5.265
+    """Model voltmeter, k1: drift of the voltage per DN of change, times (DN + dark level); threshold 1."""
+    voltmeter_dark_level: float = 20.0
+    """Model voltmeter, k2: DN that the dark current amounts to."""
+    voltmeter_photon_noise: float = 1e-4
+    """Model voltmeter, k3: voltage noise per root of microsecond, times sqrt(DN) / (DN + dark level)."""
+    voltmeter_leak: float = 1e-7
+    """Model voltmeter, k4: drift per microsecond in the dark."""
+    voltmeter_light_leak: float = 5e-9
+    """Model voltmeter, k5: drift per microsecond and DN (parasitic photocurrent)."""
+    voltmeter_noise_floor: float = 1e-5
+    """Model voltmeter, k6: voltage noise per root of microsecond in the dark."""
+    white_level: float = 1e4
+    """Model icns: light of 255 DN, in the unit of which 1000 makes the filter as slow as time_constant_us."""
+    time_constant_us: float = 40.0
+    """Model icns: of the photoreceptor low-pass at light 1000; inversely proportional to light + 1."""
+    latency_us: float = 100.0
+    """Model icns: from the crossing of the threshold to the event."""
+    latency_jitter_us: float = 10.0
+    """Model icns: standard deviation of the latency from event to event."""
+    noise_rate_on_hz: float = 0.1
+    """Model icns: ON noise events per pixel and second, periodic with a random phase per pixel."""
+    noise_rate_off_hz: float = 0.01
+    """Model icns: OFF noise events per pixel and second, periodic with a random phase per pixel."""
 
     def __post_init__(self) -> None:
         for name in ("contrast_threshold_on", "contrast_threshold_off"):
@@ -65,10 +134,43 @@ class SensorConfig:
         require_range("float_full_scale", self.float_full_scale, 1e-9, 1e9)
         if self.step_rate_hz is not None:
             require_range("step_rate_hz", self.step_rate_hz, 1e-3, 1e6)
+        for name, low, high in (
+            ("log_offset", 1e-9, 1.0),
+            ("voltmeter_gain", 0, 1e3),
+            ("voltmeter_dark_level", 1.0, 1e4),
+            ("voltmeter_photon_noise", 0, 1.0),
+            ("voltmeter_leak", 0, 1.0),
+            ("voltmeter_light_leak", 0, 1.0),
+            ("voltmeter_noise_floor", 0, 1.0),
+            ("white_level", 1.0, 1e9),
+            ("time_constant_us", 0.01, 1e6),
+            ("latency_us", 0, 1e4),
+            ("latency_jitter_us", 0, 1e4),
+            ("noise_rate_on_hz", 0, 1e4),
+            ("noise_rate_off_hz", 0, 1e4),
+        ):
+            require_range(name, getattr(self, name), low, high)
         for name, known in (
-            ("model", ("v2e", "idslpf")),
+            ("model", tuple(MODEL_FIELDS)),
             ("clock", ("linear", "grid")),
             ("precision", ("float32", "float64")),
         ):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} = {getattr(self, name)!r}, expected one of {', '.join(known)}")
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if not self.uses(entry.name) and not _is_harmless(entry.name, value, entry.default):
+                models = ", ".join(model for model, names in MODEL_FIELDS.items() if entry.name in names)
+                raise ConfigError(
+                    f"{entry.name} = {value!r} with model {self.model}, which does not use it (used by "
+                    f"{models}): leave it at {entry.default!r}"
+                )
+
+    def uses(self, name: str) -> bool:
+        """Whether the model reads field `name`."""
+        return name in EVERY_MODEL or name in MODEL_FIELDS[self.model]
+
+
+def _is_harmless(name: str, value: Any, default: Any) -> bool:
+    """Whether a field that the model does not use says nothing that the model contradicts."""
+    return bool(value == default or (name in MAY_BE_ZERO and value == 0))

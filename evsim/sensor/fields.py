@@ -43,14 +43,17 @@ def draw_fixed_pattern(
 ) -> RandomFields:
     """The fixed pattern of one sensor; fields that have no spread stay None, given ones are checked."""
     given = given or RandomFields()
+    _require_used(config, given)
     thresholds: list[NDArray[np.float32] | None] = [None, None]
-    if config.contrast_threshold_spread > 0 and (given.threshold_on is None or given.threshold_off is None):
+    spreads = config.uses("contrast_threshold_spread") and config.contrast_threshold_spread > 0
+    if spreads and (given.threshold_on is None or given.threshold_off is None):
         nominal = (config.contrast_threshold_on, config.contrast_threshold_off)
         for i, deviate in enumerate(_normal_pair(key, size, THRESHOLD_RADIUS, THRESHOLD_ANGLE)):
             drawn = nominal[i] + config.contrast_threshold_spread * deviate
             thresholds[i] = np.maximum(drawn, SMALLEST_THRESHOLD).astype(np.float32)
     factor = None
-    if config.leak_rate_hz > 0 and config.leak_rate_spread_decades > 0 and given.leak_rate_factor is None:
+    leaks = config.uses("leak_rate_hz") and config.leak_rate_hz > 0
+    if leaks and config.leak_rate_spread_decades > 0 and given.leak_rate_factor is None:
         deviate, _ = _normal_pair(key, size, LEAK_RADIUS, LEAK_ANGLE)
         factor = (10.0 ** (config.leak_rate_spread_decades * deviate)).astype(np.float32)
     return RandomFields(
@@ -80,6 +83,17 @@ def check_field(
     if not (np.isfinite(array).all() and array.min() >= low):
         raise InputError(f"field {name} spans {array.min()}..{array.max()}, expected finite numbers >= {low}")
     return array
+
+
+def _require_used(config: SensorConfig, given: RandomFields) -> None:
+    """InputError for a field of the fixed pattern that the model does not have."""
+    for name, field in (
+        ("contrast_threshold_on", "threshold_on"),
+        ("contrast_threshold_off", "threshold_off"),
+        ("leak_rate_hz", "leak_rate_factor"),
+    ):
+        if getattr(given, field) is not None and not config.uses(name):
+            raise InputError(f"field {field} was given to model {config.model}, which has none: leave it out")
 
 
 def _normal_pair(

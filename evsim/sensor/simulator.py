@@ -16,15 +16,24 @@ from evsim.errors import InputError
 from evsim.events import Events
 from evsim.randomness import derive_key
 from evsim.sensor.config import SensorConfig
+from evsim.sensor.esim import EsimPixels
 from evsim.sensor.fields import FrameFields, RandomFields, draw_fixed_pattern
 from evsim.sensor.frames import check_frame, to_dn
+from evsim.sensor.icns import IcnsPixels
 from evsim.sensor.sorting import Columns
 from evsim.sensor.v2e.model import V2ePixels
+from evsim.sensor.voltmeter import VoltmeterPixels
 
 LARGEST_SIDE = 65536
 SMALL_SENSOR = 65536
 STATE_VERSION = 1
-PIXEL_MODELS = {"v2e": V2ePixels, "idslpf": V2ePixels}
+PIXEL_MODELS: dict[str, Any] = {
+    "v2e": V2ePixels,
+    "idslpf": V2ePixels,
+    "esim": EsimPixels,
+    "voltmeter": VoltmeterPixels,
+    "icns": IcnsPixels,
+}
 
 
 class Simulator:

@@ -1,0 +1,322 @@
+"""DVS-Voltmeter's pixel: a Brownian motion with drift between two thresholds (Lin et al. 2022).
+
+With L in DN, time in microseconds and M = (L0 + L1) / 2, the voltage since the last event drifts by
+mu = k1 (L1 - L0) / dT / (M + k2) + k4 + k5 M and spreads by sigma = k3 sqrt(M) / (M + k2) + k6; it fires ON
+at +1, OFF at -1. Per exit: the side from the two-sided exit probability, then the waiting time to that side
+from the inverse Gaussian law (without drift: Levy's); for the side against the drift the published draw, a
+normal truncated to where the law has a real root. If the exit lies beyond the interval, the voltage moves
+the linear share of the way.
+
+The law is evaluated as tau = d / (c + A + sqrt(A (2 c + A))), A = sigma^2 X^2 / (2 d), for distance d, drift
+c towards it and X normal: free of cancellation, and without drift exactly Levy's law.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from evsim.kernels.compiled import INLINE, LOOP
+from evsim.kernels.philox.cpu import LANES, fill_blocks
+from evsim.sensor.fields import RandomFields
+from evsim.sensor.listing import Listing, put, slot_at
+from evsim.sensor.per_pixel import PerPixelModel, key_words, slot_offset
+from evsim.sensor.variates import draw_block, fraction, normal_pair, squared_normal
+from evsim.sensor.vector import select
+
+EXITS, TAILS = np.uint32(1), np.uint32(2)
+ON_SIGNAL, OFF_SIGNAL = 4, 0
+CERTAIN = np.float32(24.0)
+"""From this exponent on the unlikely side has a probability below 2^-32."""
+NEARLY = np.float32(1.0001)
+"""Exits a little beyond the interval are left to the exact computation, too."""
+CLOSEST = 1e-6
+"""Least distance to a threshold."""
+
+
+class Planes(NamedTuple):
+    """State of the pixels, (H, W): DN of the last frame, voltage since the last event (-1..1)."""
+
+    level: NDArray[np.float32]
+    voltage: NDArray[np.float32]
+
+
+class Interval(NamedTuple):
+    """One pass: key, index, length in microseconds, rounding of times, slots, and k1..k6."""
+
+    key_low: np.uint32
+    key_high: np.uint32
+    index: np.uint32
+    length: float
+    offset: float
+    slots: int
+    gain: float
+    dark_level: float
+    photon_noise: float
+    leak: float
+    light_leak: float
+    noise_floor: float
+
+
+class Scratch(NamedTuple):
+    """Per block and column: four random words, the squared normal number, whether to look closer."""
+
+    words0: NDArray[np.uint32]
+    words1: NDArray[np.uint32]
+    words2: NDArray[np.uint32]
+    words3: NDArray[np.uint32]
+    squared: NDArray[np.float32]
+    closer: NDArray[np.bool_]
+
+
+@njit(**LOOP)
+def run_blocks(
+    after: NDArray[np.float32],
+    planes: Planes,
+    now: Interval,
+    scratch: Scratch,
+    listing: Listing,
+    first: int,
+    last: int,
+) -> None:
+    """Events of the rows of blocks first..last - 1."""
+    height, width = after.shape
+    blocks = listing.used.size
+    for block in range(first, last):
+        y, x = listing.row[block], listing.column[block]
+        end = (block + 1) * height // blocks
+        used = listing.used[block]
+        listing.stopped[block] = False
+        while y < end:
+            if x < 0:
+                _draw_row(block, y, now, scratch)
+                _drift_row(block, planes.level[y], after[y], planes.voltage[y], now, scratch)
+                x = 0
+            while x < width:
+                if scratch.closer[block, x]:
+                    place = _run_pixel(block, used, y, x, after[y, x], planes, now, scratch, listing)
+                    if place < 0:
+                        break
+                    used = place
+                x += 1
+            if x < width:
+                listing.stopped[block] = True
+                break
+            x = -1
+            y += 1
+        listing.used[block], listing.row[block], listing.column[block] = used, y, x
+
+
+@njit(**LOOP)
+def _draw_row(block: int, y: int, now: Interval, scratch: Scratch) -> None:
+    words0, words1 = scratch.words0[block], scratch.words1[block]
+    words2, words3 = scratch.words2[block], scratch.words3[block]
+    fill_blocks(
+        now.key_low,
+        now.key_high,
+        np.uint32(0),
+        np.uint32(y),
+        now.index,
+        EXITS,
+        words0,
+        words1,
+        words2,
+        words3,
+    )
+    squared = scratch.squared[block]
+    for x in range(squared.size):
+        squared[x] = squared_normal(words0[x], words1[x])
+
+
+@njit(**LOOP)
+def _drift_row(
+    block: int,
+    before: NDArray[np.float32],
+    after: NDArray[np.float32],
+    voltage: NDArray[np.float32],
+    now: Interval,
+    scratch: Scratch,
+) -> None:
+    """Move the pixels that surely do not fire; mark the others."""
+    one, two, zero = np.float32(1), np.float32(2), np.float32(0)
+    length, margin = np.float32(now.length), np.float32(now.length) * NEARLY
+    rate, dark = np.float32(now.gain / now.length), np.float32(now.dark_level)
+    leak, light_leak = np.float32(now.leak), np.float32(now.light_leak)
+    photon, floor = np.float32(now.photon_noise), np.float32(now.noise_floor)
+    squared, word, closer = scratch.squared[block], scratch.words2[block], scratch.closer[block]
+    for x in range(voltage.size):
+        middle = np.float32(0.5) * (before[x] + after[x])
+        response = one / (middle + dark)
+        drift = rate * (after[x] - before[x]) * response + leak + light_leak * middle
+        sigma = photon * np.sqrt(middle) * response + floor
+        variance = sigma * sigma
+        v = voltage[x]
+        c = abs(drift)
+        side = select(drift > zero, one, -one)
+        gap = one - side * v
+        d = select(gap > np.float32(CLOSEST), gap, np.float32(CLOSEST))
+        a = variance * squared[x] / (two * d)
+        tau = d / (c + a + np.sqrt(a * (two * c + a)))
+        cz = c * tau
+        u = (np.float32(np.int32(word[x] >> np.uint32(8))) + np.float32(0.5)) * np.float32(2.0**-24)
+        # The other root; the nearer one is taken with probability d / (d + c tau).
+        tau = select(u * (d + cz) > d * NEARLY, d * d / (c * cz), tau)
+        likely = two * c * (two - d) > CERTAIN * variance
+        closer[x] = not (likely and tau > margin)
+        moved = v + side * (d * (length / tau))
+        voltage[x] = select(closer[x], v, moved)
+
+
+@njit(**LOOP)
+def _run_pixel(
+    block: int,
+    used: int,
+    y: int,
+    x: int,
+    level: float,
+    planes: Planes,
+    now: Interval,
+    scratch: Scratch,
+    listing: Listing,
+) -> int:
+    """The next free place, or -1 without any change if the events of the pixel found no room."""
+    before = np.float64(planes.level[y, x])
+    middle = 0.5 * (before + level)
+    response = 1.0 / (middle + now.dark_level)
+    drift = now.gain * (level - before) / now.length * response + now.leak + now.light_leak * middle
+    sigma = now.photon_noise * math.sqrt(middle) * response + now.noise_floor
+    v, t, exits, place = np.float64(planes.voltage[y, x]), 0.0, 0, used
+    squared, accept = np.float64(scratch.squared[block, x]), fraction(scratch.words2[block, x])
+    choice = fraction(scratch.words3[block, x])
+    while True:
+        likely = _likely_probability(drift, sigma * sigma, v)
+        side = (1.0 if drift > 0.0 else -1.0) * (1.0 if choice <= likely else -1.0)
+        d = max(1.0 - side * v, CLOSEST)
+        tau = _wait(d, side * drift, sigma * sigma, squared, accept, y, x, exits, now)
+        if not t + tau < now.length:
+            break
+        t += tau
+        v = 0.0
+        kind = ON_SIGNAL if side > 0.0 else OFF_SIGNAL
+        place = put(block, place, slot_at(t, now.offset, now.slots), y, x, kind, listing)
+        exits += 1
+        w0, w1, w2, w3 = draw_block(x, y, exits, now.index, EXITS, now.key_low, now.key_high)
+        squared, accept, choice = np.float64(squared_normal(w0, w1)), fraction(w2), fraction(w3)
+    if place > listing.slot.shape[1]:
+        return -1
+    planes.voltage[y, x] = v + side * d * ((now.length - t) / tau)
+    return place
+
+
+@njit(**INLINE)
+def _likely_probability(drift: float, variance: float, v: float) -> float:
+    """Probability of leaving on the side that the drift goes to (ON for a drift above 0)."""
+    c = abs(drift)
+    other = 1.0 + v if drift > 0.0 else 1.0 - v
+    if 2.0 * c * other >= CERTAIN * variance:
+        return 1.0
+    if 4.0 * c < 1e-12 * variance:
+        return other / 2.0  # the limit without drift
+    return math.expm1(-2.0 * c * other / variance) / math.expm1(-4.0 * c / variance)
+
+
+@njit(**INLINE)
+def _wait(
+    d: float,
+    c: float,
+    variance: float,
+    squared: float,
+    accept: float,
+    y: int,
+    x: int,
+    exits: int,
+    now: Interval,
+) -> float:
+    """Microseconds until a threshold at distance d with drift c towards it."""
+    if c < 0.0:
+        least = -4.0 * d * c / variance
+        squared = _squared_beyond(least, y, x, exits, now)
+        a = variance * squared / (2.0 * d)
+        return d / (a + c + math.sqrt(max(a * (2.0 * c + a), 0.0)))
+    a = variance * squared / (2.0 * d)
+    tau = d / (c + a + math.sqrt(a * (2.0 * c + a)))
+    if accept * (d + c * tau) > d:
+        tau = d * d / (c * c * tau)
+    return tau
+
+
+@njit(**LOOP)
+def _squared_beyond(least: float, y: int, x: int, exits: int, now: Interval) -> float:
+    """The square of a normal number whose square is at least `least`."""
+    number = np.int64(exits) << 8
+    while True:
+        w0, w1, _, _ = draw_block(x, y, number, now.index, TAILS, now.key_low, now.key_high)
+        number += 1
+        if least < 1.0:
+            a, b = normal_pair(w0, w1)
+            if a * a >= least:
+                return a * a
+            if b * b >= least:
+                return b * b
+        else:
+            # Tail of the normal law by rejection (Marsaglia 1964).
+            squared = least - 2.0 * math.log(fraction(w0))
+            if fraction(w1) ** 2 * squared <= least:
+                return squared
+
+
+class VoltmeterPixels(PerPixelModel):
+    """The state of DVS-Voltmeter's pixels and one pass over it: float32, single pixels that fire float64."""
+
+    def start(self, frame: NDArray[Any], t_ns: int, *, first: bool) -> None:
+        """Take `frame` as settled: all voltages 0. `first`: also set the origin of times."""
+        if first:
+            self._origin_ns = t_ns
+        self._read_dn(frame, self._planes["level"])
+        self._planes["low_pass"][:] = 0
+
+    def log_intensity(self, frame: NDArray[Any]) -> NDArray[np.float32]:
+        """float32 (H, W): k1 ln(DN + k2) of a checked frame, in units of the threshold."""
+        dn = np.empty(frame.shape, np.float32)
+        self._read_dn(frame, dn)
+        gain, dark = self._config.voltmeter_gain, self._config.voltmeter_dark_level
+        return (gain * np.log(dn.astype(np.float64) + dark)).astype(np.float32)
+
+    def _make_planes(self, pattern: RandomFields) -> dict[str, NDArray[Any]]:
+        width, height = self._size
+        self._after = np.zeros((height, width), np.float32)
+        row = (self._blocks, max(width, LANES))
+        self._scratch = Scratch(
+            *(np.zeros(row, np.uint32) for _ in range(4)), np.zeros(row, np.float32), np.zeros(row, np.bool_)
+        )
+        return {
+            "level": np.zeros((height, width), np.float32),
+            "low_pass": np.zeros((height, width), np.float32),
+            "base": np.zeros((1, 1), np.float32),
+            "theta_on": np.ones((1, 1), np.float32),
+            "theta_off": np.ones((1, 1), np.float32),
+        }
+
+    def _advance(self, frame: NDArray[Any], t0_ns: int, t1_ns: int, index: int) -> None:
+        config = self._config
+        now = Interval(
+            *key_words(self._key),
+            np.uint32(index & 0xFFFFFFFF),
+            (t1_ns - t0_ns) / 1000,
+            slot_offset(t0_ns),
+            t1_ns // 1000 - t0_ns // 1000,
+            config.voltmeter_gain,
+            config.voltmeter_dark_level,
+            config.voltmeter_photon_noise,
+            config.voltmeter_leak,
+            config.voltmeter_light_leak,
+            config.voltmeter_noise_floor,
+        )
+        self._read_dn(frame, self._after)
+        planes = Planes(self._planes["level"], self._planes["low_pass"])
+        self._list_events(run_blocks, self._after, planes, now, self._scratch)
+        self._planes["level"], self._after = self._after, self._planes["level"]
