@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evsim.pipelines.simulate import compose, simulate_clip
 
 from evsim.media import ArraySource
+from evsim.pipelines.simulate import compose, simulate_clip
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
@@ -26,6 +26,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     np.savez(folder / "clip.npz", frames=frames, t_ns=np.arange(5) * 10_000_000)
     simulate_clip(ArraySource(frames, 100.0), folder / "events.h5", compose(preset="ideal"))
     return {
+        "custom_network.py": [str(folder / "events.h5"), "5"],
         "simulate_array.py": [],
         "stream_a_clip.py": [str(folder / "clip.npz")],
         "voxel_batch.py": [str(folder / "events.h5")],
