@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class Aedat4Recording(Recording):
     def __init__(self, path: Path, *, size: tuple[int, int] | None = None, unit: str | None = None) -> None:
         self._library = require_package(path, "aedat", "aedat")
         self.path = path
+        _check_packets(path)
         with _library_errors(path):
             streams: dict[int, dict[str, Any]] = self._library.Decoder(str(path)).id_to_stream()
         of_kind = {
@@ -135,6 +137,42 @@ def _library_errors(path: Path) -> Iterator[None]:
             raise
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise FormatError(path, f"damaged or cut short: {first}") from error
+
+
+def _check_packets(path: Path) -> None:
+    """Raise FormatError where a packet is longer than the file, before the package makes room for it."""
+    held = path.stat().st_size
+    with path.open("rb") as file:
+        file.readline(64)
+        (length,) = _integers(path, file.read(4), "<I")
+        header = file.read(min(length, held))
+        end = _packets_end(path, header)
+        place = file.tell()
+        end = held if end < 0 else end
+        while place < end:
+            _, size = _integers(path, file.read(8), "<ii")
+            if not 0 <= size <= held - place - 8:
+                raise FormatError(
+                    path, f"a packet says {size} bytes, more than follow", place=f"byte {place}"
+                )
+            place += 8 + size
+            file.seek(place)
+
+
+def _packets_end(path: Path, header: bytes) -> int:
+    """Where the table behind the packets begins, -1 without one: field 1 of the header's flatbuffer."""
+    (root,) = _integers(path, header, "<I")
+    (back,) = _integers(path, header, "<i", root)
+    table = root - back
+    (table_bytes,) = _integers(path, header, "<H", table)
+    (offset,) = _integers(path, header, "<H", table + 6) if table_bytes >= 8 else (0,)
+    return _integers(path, header, "<q", root + offset)[0] if offset else -1
+
+
+def _integers(path: Path, data: bytes, kinds: str, place: int = 0) -> tuple[int, ...]:
+    if place < 0 or place + struct.calcsize(kinds) > len(data):
+        raise FormatError(path, "damaged or cut short", place="header or packet")
+    return struct.unpack_from(kinds, data, place)
 
 
 def _pixels(path: Path, frame: dict[str, Any]) -> NDArray[np.uint8]:
