@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from evsim.kernels.compiled import LOOP
+from evsim.kernels.compiled import INLINE, LOOP
 from evsim.sensor.fields import RandomFields
 from evsim.sensor.frames import FULL_SCALE_DN, dn_scale
 from evsim.sensor.listing import Listing, put, slot_at
@@ -112,7 +112,7 @@ def _mark_row(y: int, level: NDArray[np.float64], planes: Planes, closer: NDArra
         closer[x] = (change >= theta_on[x]) | (change <= -theta_off[x])
 
 
-@njit(**LOOP)
+@njit(**INLINE)
 def _run_pixel(
     block: int,
     used: int,

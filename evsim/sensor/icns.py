@@ -189,7 +189,7 @@ def _filter_row(
         fired[x] = select(look, fired[x], fired[x] - length)
 
 
-@njit(**LOOP)
+@njit(**INLINE)
 def _run_pixel(
     block: int,
     used: int,

@@ -171,7 +171,7 @@ def _drift_row(
         voltage[x] = select(closer[x], v, moved)
 
 
-@njit(**LOOP)
+@njit(**INLINE)
 def _run_pixel(
     block: int,
     used: int,
