@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from evsim.kernels.compiled import INLINE, LOOP
 from evsim.kernels.philox.cpu import LANES, fill_blocks
 from evsim.sensor.fields import RandomFields
-from evsim.sensor.listing import Listing, put, slot_at
+from evsim.sensor.listing import Listing, slot_at
 from evsim.sensor.per_pixel import PerPixelModel, key_words, slot_offset
 from evsim.sensor.variates import draw_block, fraction, normal_pair, squared_normal
 from evsim.sensor.vector import select
@@ -63,7 +63,11 @@ class Interval(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Per block and column: four random words, the squared normal number, whether to look closer."""
+    """Per block and column: four random words, the square of a normal number, whether to look closer.
+
+    Then, for the columns that are looked at: which they are, what they drift by, where they are, their draws;
+    and by column again the voltage that they end with.
+    """
 
     words0: NDArray[np.uint32]
     words1: NDArray[np.uint32]
@@ -71,6 +75,15 @@ class Scratch(NamedTuple):
     words3: NDArray[np.uint32]
     squared: NDArray[np.float32]
     closer: NDArray[np.bool_]
+    columns: NDArray[np.int64]
+    drift: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    time: NDArray[np.float64]
+    volts: NDArray[np.float64]
+    square: NDArray[np.float64]
+    accept: NDArray[np.float64]
+    choice: NDArray[np.float64]
+    final: NDArray[np.float32]
 
 
 @njit(**LOOP)
@@ -84,7 +97,7 @@ def run_blocks(
     last: int,
 ) -> None:
     """Events of the rows of blocks first..last - 1."""
-    height, width = after.shape
+    height = after.shape[0]
     blocks = listing.used.size
     for block in range(first, last):
         y, x = listing.row[block], listing.column[block]
@@ -96,16 +109,11 @@ def run_blocks(
                 _draw_row(block, y, now, scratch)
                 _drift_row(block, planes.level[y], after[y], planes.voltage[y], now, scratch)
                 x = 0
-            while x < width:
-                if scratch.closer[block, x]:
-                    place = _run_pixel(block, used, y, x, after[y, x], planes, now, scratch, listing)
-                    if place < 0:
-                        break
-                    used = place
-                x += 1
-            if x < width:
+            place = _fire_row(block, used, y, after[y], planes, now, scratch, listing)
+            if place < 0:
                 listing.stopped[block] = True
                 break
+            used = place
             x = -1
             y += 1
         listing.used[block], listing.row[block], listing.column[block] = used, y, x
@@ -172,44 +180,69 @@ def _drift_row(
 
 
 @njit(**INLINE)
-def _run_pixel(
+def _fire_row(
     block: int,
     used: int,
     y: int,
-    x: int,
-    level: float,
+    after: NDArray[np.float32],
     planes: Planes,
     now: Interval,
     scratch: Scratch,
     listing: Listing,
 ) -> int:
-    """The next free place, or -1 without any change if the events of the pixel found no room."""
-    before = np.float64(planes.level[y, x])
-    middle = 0.5 * (before + level)
-    response = 1.0 / (middle + now.dark_level)
-    drift = now.gain * (level - before) / now.length * response + now.leak + now.light_leak * middle
-    sigma = now.photon_noise * math.sqrt(middle) * response + now.noise_floor
-    v, t, exits, place = np.float64(planes.voltage[y, x]), 0.0, 0, used
-    squared, accept = np.float64(scratch.squared[block, x]), fraction(scratch.words2[block, x])
-    choice = fraction(scratch.words3[block, x])
-    while True:
-        likely = _likely_probability(drift, sigma * sigma, v)
-        side = (1.0 if drift > 0.0 else -1.0) * (1.0 if choice <= likely else -1.0)
-        d = max(1.0 - side * v, CLOSEST)
-        tau = _wait(d, side * drift, sigma * sigma, squared, accept, y, x, exits, now)
-        if not t + tau < now.length:
-            break
-        t += tau
-        v = 0.0
-        kind = ON_SIGNAL if side > 0.0 else OFF_SIGNAL
-        place = put(block, place, slot_at(t, now.offset, now.slots), y, x, kind, listing)
+    """The next free place, or -1 without any change of state if the events of the row found no room.
+
+    Works in rounds, one exit per pixel, on the columns that are left: no branch has to be guessed.
+    """
+    before, voltage, closer = planes.level[y], planes.voltage[y], scratch.closer[block]
+    columns, drifts, variances = scratch.columns[block], scratch.drift[block], scratch.variance[block]
+    times, volts, final = scratch.time[block], scratch.volts[block], scratch.final[block]
+    squares, accepts, choices = scratch.square[block], scratch.accept[block], scratch.choice[block]
+    slots, keys = listing.slot[block], listing.key[block]
+    left = 0
+    for x in range(after.size):
+        columns[left] = x
+        left += closer[x]
+    for i in range(left):
+        x = columns[i]
+        middle = 0.5 * (np.float64(before[x]) + after[x])
+        response = 1.0 / (middle + now.dark_level)
+        change = np.float64(after[x]) - before[x]
+        drifts[i] = now.gain * change / now.length * response + now.leak + now.light_leak * middle
+        variances[i] = (now.photon_noise * math.sqrt(middle) * response + now.noise_floor) ** 2
+        times[i], volts[i] = 0.0, voltage[x]
+        squares[i] = scratch.squared[block, x]
+        accepts[i], choices[i] = fraction(scratch.words2[block, x]), fraction(scratch.words3[block, x])
+    exits = 0
+    while left > 0:
+        if used + left > slots.size:
+            return -1
+        kept = 0
+        for i in range(left):
+            x, v, t = columns[i], volts[i], times[i]
+            drift, variance = drifts[i], variances[i]
+            side = select(drift > 0.0, 1.0, -1.0)
+            if 2.0 * abs(drift) * (1.0 + side * v) < CERTAIN * variance:
+                side = side if choices[i] <= _likely_probability(drift, variance, v) else -side
+            d = max(1.0 - side * v, CLOSEST)
+            tau = _wait(d, side * drift, variance, squares[i], accepts[i], y, x, exits, now)
+            fires = t + tau < now.length
+            slots[used] = slot_at(t + tau, now.offset, now.slots)
+            kind = np.uint64(select(side > 0.0, ON_SIGNAL, OFF_SIGNAL))
+            keys[used] = (np.uint64(y) << np.uint64(32)) | (np.uint64(x) << np.uint64(16)) | kind
+            used += fires
+            final[x] = np.float32(v + side * d * ((now.length - t) / tau))
+            columns[kept], drifts[kept], variances[kept], times[kept] = x, drift, variance, t + tau
+            kept += fires
+        left = kept
         exits += 1
-        w0, w1, w2, w3 = draw_block(x, y, exits, now.index, EXITS, now.key_low, now.key_high)
-        squared, accept, choice = np.float64(squared_normal(w0, w1)), fraction(w2), fraction(w3)
-    if place > listing.slot.shape[1]:
-        return -1
-    planes.voltage[y, x] = v + side * d * ((now.length - t) / tau)
-    return place
+        for i in range(left):
+            w0, w1, w2, w3 = draw_block(columns[i], y, exits, now.index, EXITS, now.key_low, now.key_high)
+            squares[i] = squared_normal(w0, w1)
+            accepts[i], choices[i], volts[i] = fraction(w2), fraction(w3), 0.0
+    for x in range(after.size):
+        voltage[x] = select(closer[x], final[x], voltage[x])
+    return used
 
 
 @njit(**INLINE)
@@ -217,8 +250,6 @@ def _likely_probability(drift: float, variance: float, v: float) -> float:
     """Probability of leaving on the side that the drift goes to (ON for a drift above 0)."""
     c = abs(drift)
     other = 1.0 + v if drift > 0.0 else 1.0 - v
-    if 2.0 * c * other >= CERTAIN * variance:
-        return 1.0
     if 4.0 * c < 1e-12 * variance:
         return other / 2.0  # the limit without drift
     return math.expm1(-2.0 * c * other / variance) / math.expm1(-4.0 * c / variance)
@@ -244,9 +275,8 @@ def _wait(
         return d / (a + c + math.sqrt(max(a * (2.0 * c + a), 0.0)))
     a = variance * squared / (2.0 * d)
     tau = d / (c + a + math.sqrt(a * (2.0 * c + a)))
-    if accept * (d + c * tau) > d:
-        tau = d * d / (c * c * tau)
-    return tau
+    way = c * tau
+    return select(accept * (d + way) > d, d * d / (c * way), tau)
 
 
 @njit(**LOOP)
@@ -290,9 +320,8 @@ class VoltmeterPixels(PerPixelModel):
         width, height = self._size
         self._after = np.zeros((height, width), np.float32)
         row = (self._blocks, max(width, LANES))
-        self._scratch = Scratch(
-            *(np.zeros(row, np.uint32) for _ in range(4)), np.zeros(row, np.float32), np.zeros(row, np.bool_)
-        )
+        kinds = [np.uint32] * 4 + [np.float32, np.bool_, np.int64] + [np.float64] * 7 + [np.float32]
+        self._scratch = Scratch._make(np.zeros(row, kind) for kind in kinds)
         return {
             "level": np.zeros((height, width), np.float32),
             "low_pass": np.zeros((height, width), np.float32),
