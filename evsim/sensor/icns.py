@@ -228,7 +228,7 @@ def _run_pixel(
             w0, w1, _, _ = draw_block(x, y, fires, now.index, LATENCIES, now.key_low, now.key_high)
             first, second = normal_pair(w0, w1)
             fires += 1
-            deviation = math.hypot(now.jitter, now.spread * tau / (target - v))
+            deviation = math.sqrt(now.jitter**2 + (now.spread * tau / (target - v)) ** 2)
             delay = now.latency - tau * math.log1p(-share) + deviation * first
             fired = t + min(max(delay, 0.0), LONGEST_DELAY_US)
             if rising:

@@ -18,6 +18,8 @@ from evsim.sensor.listing import Sorter
 from evsim.sensor.sorting import Columns
 
 ROOM_PER_PIXEL = 0.5
+LARGEST_DN = 1e6
+"""Light beyond this would make pixels fire more than once a microsecond and float32 overflow."""
 
 
 @njit(**LOOP)
@@ -109,6 +111,11 @@ class PerPixelModel:
 
     def _read_dn(self, frame: NDArray[Any], out: NDArray[np.float32]) -> None:
         scale = dn_scale(frame, self._config.float_full_scale)
+        if frame.dtype.kind == "f" and float(frame.max()) * scale > LARGEST_DN:
+            raise InputError(
+                f"frame has light of {float(frame.max()) * scale:.3g} DN, expected at most {LARGEST_DN:g} "
+                f"with model {self._config.model}: set float_full_scale to the value that means white"
+            )
         self._bands.split(load_dn, frame.shape[0], self._blocks, frame, scale, out)
 
     def _list_events(self, kernel: Any, *arguments: Any) -> None:

@@ -173,7 +173,7 @@ def _drift_row(
         u = (np.float32(np.int32(word[x] >> np.uint32(8))) + np.float32(0.5)) * np.float32(2.0**-24)
         # The other root; the nearer one is taken with probability d / (d + c tau).
         tau = select(u * (d + cz) > d * NEARLY, d * d / (c * cz), tau)
-        likely = two * c * (two - d) > CERTAIN * variance
+        likely = two * c * (two - d) >= CERTAIN * variance
         closer[x] = not (likely and tau > margin)
         moved = v + side * (d * (length / tau))
         voltage[x] = select(closer[x], v, moved)

@@ -193,7 +193,7 @@ def test_codes_of_8_and_16_bits_and_floats_mean_the_same_light(config: SensorCon
         assert abs(len(other) - len(eight)) <= 0.002 * len(eight)
 
 
-@pytest.mark.parametrize("dn", [0.0, 255.0, 1e6])
+@pytest.mark.parametrize("dn", [0.0, 255.0, 9e5])
 @pytest.mark.parametrize("config", MODELS, ids=IDS)
 def test_extreme_light_gives_finite_signals(config: SensorConfig, dn: float) -> None:
     simulator = Simulator(config, (6, 4))
@@ -201,6 +201,17 @@ def test_extreme_light_gives_finite_signals(config: SensorConfig, dn: float) -> 
         simulator.step(grey(level, (6, 4)), k * MILLISECOND).validate()
     assert all(np.isfinite(plane).all() for plane in simulator.probe().values())
     assert np.isfinite(simulator.log_intensity(grey(dn, (6, 4)))).all()
+
+
+@pytest.mark.parametrize("config", [voltmeter(), icns()], ids=["voltmeter", "icns"])
+def test_light_beyond_the_models_is_refused_and_changes_nothing(config: SensorConfig) -> None:
+    frames, times = texture(3, SIZE), times_ns(3)
+    simulator = Simulator(config, SIZE, threads=1)
+    simulator.step(frames[0], times[0])
+    with pytest.raises(InputError, match="float_full_scale"):
+        simulator.step(grey(1e20, SIZE), times[1])
+    events = Events.concatenate([simulator.step(frames[k], times[k]) for k in (1, 2)])
+    assert_same(events, simulate(config, frames, times))
 
 
 @pytest.mark.parametrize(
@@ -230,6 +241,24 @@ def test_random_fields_the_model_does_not_have_are_refused() -> None:
     simulator.step(grey(10, (3, 2)), 0)
     with pytest.raises(InputError, match="random fields"):
         simulator.step(grey(10, (3, 2)), MILLISECOND, fields=FrameFields(leak_jitter=plane))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 50), (70, 1)])
+@pytest.mark.parametrize("config", MODELS, ids=IDS)
+def test_small_and_narrow_sensors_and_long_intervals(config: SensorConfig, size: tuple[int, int]) -> None:
+    frames = texture(3, size)
+    times = [0, 40 * MILLISECOND, 2 * SECOND]
+    one = simulate(config, frames, times, seed=1)
+    assert_same(simulate(config, frames, times, seed=1, threads=4), one)
+
+
+@pytest.mark.parametrize("config", MODELS, ids=IDS)
+def test_intervals_of_one_microsecond(config: SensorConfig) -> None:
+    frames = texture(6, SIZE)
+    simulator = Simulator(config, SIZE, seed=1)
+    for k, frame in enumerate(frames):
+        events = simulator.step(frame, 1000 * k).validate()
+        assert np.all(events.t == k)
 
 
 def test_a_pixel_with_more_events_than_there_was_room_for() -> None:
