@@ -21,6 +21,14 @@ V2E_FIELDS = THRESHOLDS | {
     "bypass_probability",
     "clock",
     "precision",
+    "input",
+    "photoreceptor_noise",
+    "surround_distance_px",
+    "surround_time_constant_us",
+    "scidvs",
+    "scidvs_time_constant_us",
+    "scidvs_time_constant_spread",
+    "scidvs_start_up_burst",
 }
 VOLTMETER_FIELDS = frozenset(
     {
@@ -51,7 +59,7 @@ MODEL_FIELDS = {
 }
 """Fields that each model reads, besides EVERY_MODEL."""
 # To switch off what a model does not have is no contradiction.
-MAY_BE_ZERO = V2E_FIELDS - {"contrast_threshold_on", "contrast_threshold_off", "clock", "precision"}
+MAY_BE_ZERO = V2E_FIELDS - {"contrast_threshold_on", "contrast_threshold_off", "clock", "precision", "input"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +95,22 @@ class SensorConfig:
     """Event times: each pixel's own crossing time, or v2e's slots common to all pixels of an interval."""
     precision: Literal["float32", "float64"] = "float32"
     """Of the pixel signals; float64 follows v2e's promotion rules (double once the low-pass is on)."""
+    input: Literal["linear", "log"] = "linear"
+    """Models v2e, idslpf: frames of light, or float frames of the natural logarithm of DN (255 is 5.541)."""
+    photoreceptor_noise: bool = False
+    """Models v2e, idslpf: low-passed noise before the comparator in place of shot_noise_rate_hz events."""
+    surround_distance_px: float = 0.0
+    """Models v2e, idslpf: reach of the surround that is subtracted (centre-surround pixel). 0: none."""
+    surround_time_constant_us: float = 10000.0
+    """Models v2e, idslpf: with which the surround follows its own pixel."""
+    scidvs: bool = False
+    """Models v2e, idslpf: SCIDVS pixel, a high-pass of gain 2 that forgets large signals faster."""
+    scidvs_time_constant_us: float = 10000.0
+    """With scidvs: median time constant of the high-pass."""
+    scidvs_time_constant_spread: float = 0.5
+    """With scidvs: standard deviation of its natural logarithm from pixel to pixel."""
+    scidvs_start_up_burst: bool = False
+    """With scidvs: start as v2e does, which fires low_pass / threshold OFF events in every pixel."""
     step_rate_hz: float | None = None
     """Passes per second the model was made for (sim2real: 1920); longer intervals are divided to match."""
     substep: bool = True
@@ -140,7 +164,7 @@ class SensorConfig:
             ("voltmeter_dark_level", 1.0, 1e4),
             ("voltmeter_photon_noise", 0, 1.0),
             ("voltmeter_leak", 0, 1.0),
-            ("voltmeter_light_leak", 0, 1.0),
+            ("voltmeter_light_leak", 0, 1e-6),
             ("voltmeter_noise_floor", 0, 1.0),
             ("white_level", 1.0, 1e9),
             ("time_constant_us", 0.01, 1e6),
@@ -150,10 +174,15 @@ class SensorConfig:
             ("noise_rate_off_hz", 0, 1e4),
         ):
             require_range(name, getattr(self, name), low, high)
+        require_range("surround_distance_px", self.surround_distance_px, 0, 100)
+        require_range("surround_time_constant_us", self.surround_time_constant_us, 1, 1e7)
+        require_range("scidvs_time_constant_us", self.scidvs_time_constant_us, 1, 1e9)
+        require_range("scidvs_time_constant_spread", self.scidvs_time_constant_spread, 0, 3)
         for name, known in (
             ("model", tuple(MODEL_FIELDS)),
             ("clock", ("linear", "grid")),
             ("precision", ("float32", "float64")),
+            ("input", ("linear", "log")),
         ):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} = {getattr(self, name)!r}, expected one of {', '.join(known)}")
@@ -165,6 +194,22 @@ class SensorConfig:
                     f"{entry.name} = {value!r} with model {self.model}, which does not use it (used by "
                     f"{models}): leave it at {entry.default!r}"
                 )
+        self._check_options()
+
+    def _check_options(self) -> None:
+        """Options that need or exclude each other."""
+        if self.photoreceptor_noise and not (self.shot_noise_rate_hz > 0 and self.cutoff_hz > 0):
+            raise ConfigError(
+                f"photoreceptor_noise with shot_noise_rate_hz = {self.shot_noise_rate_hz} and cutoff_hz = "
+                f"{self.cutoff_hz}, expected both above 0: they set its strength and its bandwidth"
+            )
+        if self.scidvs_start_up_burst and not self.scidvs:
+            raise ConfigError("scidvs_start_up_burst without scidvs, expected both: set scidvs, too")
+        if self.input == "log" and self.float_full_scale != 1.0:
+            raise ConfigError(
+                f"float_full_scale = {self.float_full_scale} with input log, expected 1.0: the frames are "
+                "logarithms of DN and have no scale"
+            )
 
     def uses(self, name: str) -> bool:
         """Whether the model reads field `name`."""

@@ -48,13 +48,13 @@ def draw_fixed_pattern(
     spreads = config.uses("contrast_threshold_spread") and config.contrast_threshold_spread > 0
     if spreads and (given.threshold_on is None or given.threshold_off is None):
         nominal = (config.contrast_threshold_on, config.contrast_threshold_off)
-        for i, deviate in enumerate(_normal_pair(key, size, THRESHOLD_RADIUS, THRESHOLD_ANGLE)):
+        for i, deviate in enumerate(normal_pair(key, size, THRESHOLD_RADIUS, THRESHOLD_ANGLE)):
             drawn = nominal[i] + config.contrast_threshold_spread * deviate
             thresholds[i] = np.maximum(drawn, SMALLEST_THRESHOLD).astype(np.float32)
     factor = None
     leaks = config.uses("leak_rate_hz") and config.leak_rate_hz > 0
     if leaks and config.leak_rate_spread_decades > 0 and given.leak_rate_factor is None:
-        deviate, _ = _normal_pair(key, size, LEAK_RADIUS, LEAK_ANGLE)
+        deviate, _ = normal_pair(key, size, LEAK_RADIUS, LEAK_ANGLE)
         factor = (10.0 ** (config.leak_rate_spread_decades * deviate)).astype(np.float32)
     return RandomFields(
         check_field("threshold_on", given.threshold_on, size, np.float32, low=1e-6, otherwise=thresholds[0]),
@@ -96,11 +96,14 @@ def _require_used(config: SensorConfig, given: RandomFields) -> None:
             raise InputError(f"field {field} was given to model {config.model}, which has none: leave it out")
 
 
-def _normal_pair(
-    key: int, size: tuple[int, int], radius: int, angle: int
+def normal_pair(
+    key: int, size: tuple[int, int], radius: int, angle: int, index: int = 0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Two independent standard normal fields (Box and Muller 1958)."""
-    u = (random_words(key, size, 0, radius) + 0.5) * 2.0**-32
-    turn = (2 * np.pi * 2.0**-32) * random_words(key, size, 0, angle)
+    """Two independent standard normal fields (Box and Muller 1958); radius, angle: purposes of their words.
+
+    index: the number of the pass, 0 for a fixed pattern.
+    """
+    u = (random_words(key, size, index, radius) + 0.5) * 2.0**-32
+    turn = (2 * np.pi * 2.0**-32) * random_words(key, size, index, angle)
     length = np.sqrt(-2 * np.log(u))
     return length * np.cos(turn), length * np.sin(turn)

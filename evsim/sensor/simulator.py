@@ -18,10 +18,11 @@ from evsim.randomness import derive_key
 from evsim.sensor.config import SensorConfig
 from evsim.sensor.esim import EsimPixels
 from evsim.sensor.fields import FrameFields, RandomFields, draw_fixed_pattern
-from evsim.sensor.frames import check_frame, to_dn
+from evsim.sensor.frames import check_frame, check_log_frame, to_dn
 from evsim.sensor.icns import IcnsPixels
 from evsim.sensor.sorting import Columns
 from evsim.sensor.v2e.model import V2ePixels
+from evsim.sensor.v2e.optional import OptionalPixels, uses_options
 from evsim.sensor.voltmeter import VoltmeterPixels
 
 LARGEST_SIDE = 65536
@@ -61,9 +62,8 @@ class Simulator:
         self.passes = 0
         key = derive_key(seed, clip, "sensor")
         pattern = draw_fixed_pattern(config, self.size, key, fields)
-        self._pixels = PIXEL_MODELS[config.model](
-            config, self.size, key, pattern, _choose_threads(threads, self.size), recycle
-        )
+        model = OptionalPixels if uses_options(config) else PIXEL_MODELS[config.model]
+        self._pixels = model(config, self.size, key, pattern, _choose_threads(threads, self.size), recycle)
         self._t_ns: int | None = None
         self._previous: NDArray[Any] | None = None
         self._warned = False
@@ -77,7 +77,7 @@ class Simulator:
         Raises InputError for a frame of another size or type, values that are no light, a time that does not
         follow the previous one or leaves no whole microsecond between. A step that raises changes nothing.
         """
-        image = check_frame(frame, self.size)
+        image = self._check(frame)
         t_ns = _check_time(t_ns, self._t_ns)
         if self._t_ns is None or cut:
             self._pixels.start(image, t_ns, first=self._t_ns is None)
@@ -104,7 +104,7 @@ class Simulator:
 
     def log_intensity(self, frame: Any) -> NDArray[np.float32]:
         """float32 (H, W): what the photoreceptor makes of `frame` before the low-pass."""
-        return self._pixels.log_intensity(check_frame(frame, self.size))
+        return self._pixels.log_intensity(self._check(frame))
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on later, bit for bit: plain values and arrays (copies)."""
@@ -144,8 +144,12 @@ class Simulator:
         simulator._t_ns = state["t_ns"]
         simulator._warned = bool(state["warned"])
         if state["previous"] is not None:
-            simulator._previous = check_frame(state["previous"], size).copy()
+            simulator._previous = simulator._check(state["previous"]).copy()
         return simulator
+
+    def _check(self, frame: Any) -> NDArray[Any]:
+        check = check_log_frame if self.config.input == "log" else check_frame
+        return check(frame, self.size)
 
     @property
     def _divides(self) -> bool:
@@ -169,14 +173,17 @@ class Simulator:
                 "microsecond; lower step_rate_hz"
             )
         assert self._previous is not None
-        before = to_dn(self._previous, self.config.float_full_scale)
-        rise = to_dn(image, self.config.float_full_scale) - before
-        # The passes take floats in the scale of the caller's float frames.
-        unit = np.float32(self.config.float_full_scale / 255.0)
+        if self.config.input == "log":
+            before, rise, unit = self._previous, image - self._previous, np.float32(1)
+        else:
+            before = to_dn(self._previous, self.config.float_full_scale)
+            rise = to_dn(image, self.config.float_full_scale) - before
+            # The passes take floats in the scale of the caller's float frames.
+            unit = np.float32(self.config.float_full_scale / 255.0)
         found = []
         for part in range(1, parts + 1):
             between = image if part == parts else (before + rise * np.float32(part / parts)) * unit
-            columns = self._pass(check_frame(between, self.size), times[part - 1], times[part], None)
+            columns = self._pass(self._check(between), times[part - 1], times[part], None)
             # With recycled outputs the next pass overwrites these.
             found.append(Columns._make(column.copy() for column in columns) if part < parts else columns)
         return found

@@ -47,7 +47,8 @@ class V2ePixels:
         self._config, self._size, self._key = config, size, key
         self._bands = RowBands(threads)
         width, height = size
-        self._real: Any = np.float64 if config.precision == "float64" and config.cutoff_hz > 0 else np.float32
+        wide = config.precision == "float64" and (config.cutoff_hz > 0 or config.input == "log")
+        self._real: Any = np.float64 if wide else np.float32
         self._reader = LightReader(config)
         self._origin_us = 0
         self._planes = self._make_planes(pattern)
@@ -100,7 +101,7 @@ class V2ePixels:
     def save(self) -> dict[str, Any]:
         """Copies of the state, with what `load` needs."""
         return {
-            **{name: plane.copy() for name, plane in self.planes().items()},
+            **{name: plane.copy() for name, plane in self._planes._asdict().items()},
             "origin_us": self._origin_us,
         }
 
@@ -108,7 +109,7 @@ class V2ePixels:
         """Take over a state from `save`, fixed pattern included; InputError if it is of another sensor."""
         height, width = self._size[::-1]
         planes = {}
-        for name, plane in self.planes().items():
+        for name, plane in self._planes._asdict().items():
             saved = np.asarray(state[name])
             # A fixed pattern may be the same in all rows or given for each pixel.
             shapes = {plane.shape, (1, width), (height, width)} if name in PATTERN else {plane.shape}
@@ -233,9 +234,7 @@ class V2ePixels:
 
     def _long_pass(self, light: Any, fields: Fields, now: Pass, origin: int) -> Columns:
         crossings = self._crossings()
-        total, _, candidates = general.advance_plane(
-            light, self._planes, fields, now, self._scratch, crossings
-        )
+        total, _, candidates = self._advance_plane(light, fields, now, crossings)
         found = _make_found(total + candidates)
         used = general.list_linear(crossings, self._planes, now, origin, found)
         used = general.list_shots(light, self._planes, fields, now, self._scratch, origin, -1, found, used)
@@ -245,9 +244,7 @@ class V2ePixels:
         self, light: Any, fields: Fields, now: Pass, t0_ns: int, t1_ns: int, origin: int
     ) -> Columns:
         crossings = self._crossings()
-        total, busiest, candidates = general.advance_plane(
-            light, self._planes, fields, now, self._scratch, crossings
-        )
+        total, busiest, candidates = self._advance_plane(light, fields, now, crossings)
         count = max(busiest, 1)
         slots_ns = (t1_ns - t0_ns) * (np.arange(count) + 1.0) / count
         last_us = origin + now.slots - 1
@@ -266,6 +263,12 @@ class V2ePixels:
             light, self._planes, fields, now, self._scratch, origin, last_us, found, used
         )
         return self._sorted(found, used)
+
+    def _advance_plane(
+        self, light: Any, fields: Fields, now: Pass, crossings: general.Crossings
+    ) -> tuple[int, int, int]:
+        """Move all signals; returns as `general.advance_plane`."""
+        return general.advance_plane(light, self._planes, fields, now, self._scratch, crossings)
 
     def _crossings(self) -> general.Crossings:
         shape = self._size[::-1]

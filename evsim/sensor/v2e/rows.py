@@ -65,15 +65,15 @@ def advance_row(
     leak_sum = planes.leak_sum[min(y, planes.leak_sum.shape[0] - 1)]
     values, alpha, jitter = scratch.values[block], scratch.alpha[block], scratch.jitter[block]
     if now.filtered or now.leaks:
-        _load_filtered(light, y, values, alpha)
-        _load_random(block, y, planes, fields, now, scratch)
+        load_filtered(light, y, values, alpha)
+        load_random(block, y, planes, fields, now, scratch)
         _follow_filtered(values, alpha, low_pass, base, before)
         if now.leaks:
-            _leak(jitter, leak_rate, theta_on, base, leak_sum, now.seconds, now.jitter)
+            leak_away(jitter, leak_rate, theta_on, base, leak_sum, now.seconds, now.jitter)
     else:
         load_plain(light, y, values)
         _follow(values, low_pass, base, before)
-    _count(
+    count_crossings(
         low_pass,
         base,
         before,
@@ -87,7 +87,7 @@ def advance_row(
         now,
     )
     if now.many_leaks:
-        _mark_later_leaks(block, leak_rate, theta_on, now, scratch)
+        mark_later_leaks(block, leak_rate, theta_on, now, scratch)
 
 
 @njit(**INLINE)
@@ -112,7 +112,8 @@ def load_plain(light: Light, y: int, values: NDArray[np.float32]) -> None:
 
 
 @njit(**INLINE)
-def _load_filtered(light: Light, y: int, values: NDArray[np.float32], alpha: NDArray[Any]) -> None:
+def load_filtered(light: Light, y: int, values: NDArray[np.float32], alpha: NDArray[Any]) -> None:
+    """Log intensity of row y of the frame, and its weight in the low-pass (1 without filter)."""
     if light.gain == 0.0:
         load_plain(light, y, values)
         for x in range(alpha.size):
@@ -166,7 +167,7 @@ def _exact_alpha(light: Light, y: int, alpha: NDArray[Any]) -> None:
 
 
 @njit(**INLINE)
-def _load_random(block: int, y: int, planes: Planes, fields: Fields, now: Pass, scratch: Scratch) -> None:
+def load_random(block: int, y: int, planes: Planes, fields: Fields, now: Pass, scratch: Scratch) -> None:
     """Let pixels bypass the low-pass, and draw the jitter of the leak."""
     alpha, jitter = scratch.alpha[block], scratch.jitter[block]
     if now.draws:
@@ -262,7 +263,7 @@ def _follow_filtered(
 
 
 @njit(**INLINE)
-def _leak(
+def leak_away(
     jitter: NDArray[np.float32],
     leak_rate: NDArray[np.float32],
     theta_on: NDArray[Any],
@@ -271,6 +272,7 @@ def _leak(
     seconds: Any,
     spread: Any,
 ) -> None:
+    """Lower the base of a row by its leak; `leak_sum` adds it up."""
     for x in range(jitter.size):
         rate = leak_rate[x] * (np.float32(1) - spread * jitter[x])
         delta = (seconds * rate) * np.float32(theta_on[x])
@@ -279,7 +281,7 @@ def _leak(
 
 
 @njit(**INLINE)
-def _count(
+def count_crossings(
     low_pass: NDArray[Any],
     base: NDArray[Any],
     before: NDArray[Any],
@@ -292,6 +294,7 @@ def _count(
     spacing: NDArray[Any],
     now: Pass,
 ) -> None:
+    """Crossings of a row whose difference was `before` and is low_pass - base; see `advance_row`."""
     keep, duration, offset, mask = now.keep, now.duration, now.offset, now.slot_mask
     zero = base.dtype.type(0)
     last_slot = base.dtype.type(now.slots - 1)
@@ -323,7 +326,7 @@ def _count(
 
 
 @njit(**INLINE)
-def _mark_later_leaks(
+def mark_later_leaks(
     block: int, leak_rate: NDArray[np.float32], theta_on: NDArray[Any], now: Pass, scratch: Scratch
 ) -> None:
     """Events after a pixel's first are leak where leak makes at least half of the change of this interval."""
