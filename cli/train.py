@@ -95,7 +95,7 @@ def _tree(recordings: tuple[str, ...], output: Path | None, options: dict[str, A
     if options["config_file"]:
         tree = configuration.merge(tree, configuration.read_file(options["config_file"]))
     tree = configuration.merge(tree, configuration.parse_overrides(options["overrides"]))
-    if options["overfit"] is None and options["resume"]:
+    if options["overfit"] is None:
         options["overfit"] = tree.get("overfit")
     training = {name: options[name] for name in ("steps", "device", "devices", "workers", "seed")}
     given: dict[str, Any] = {

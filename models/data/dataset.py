@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import random
 import signal
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,8 @@ from evsim.errors import InputError
 from evsim.randomness import RandomDraws, derive_key
 
 
-class SampleKey(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SampleKey:
     """One sample as the loader asks for it."""
 
     epoch: int
@@ -179,7 +181,7 @@ def make_loader(
     dataset: Dataset[Any], keys: Sampler[list[SampleKey]], seed: int, *, workers: int = 0, pin: bool = False
 ) -> DataLoader[Any]:
     """The loader of the batches that `keys` lists. workers: processes; 0 loads in this one."""
-    return DataLoader(
+    return _Loader(
         _Keyed(dataset, seed),
         batch_sampler=keys,
         num_workers=workers,
@@ -191,6 +193,25 @@ def make_loader(
     )
 
 
+class _Loader(DataLoader[Any]):
+    """A loader whose processes are forked while OpenCV holds no threads.
+
+    A forked process inherits OpenCV's pool without its threads and would wait for them for ever, in its
+    first parallel call or on changing their number.
+    """
+
+    def __iter__(self) -> Any:
+        opencv = sys.modules.get("cv2")
+        if opencv is None or not self.num_workers:
+            return super().__iter__()
+        threads = opencv.getNumThreads()
+        opencv.setNumThreads(1)
+        try:
+            return super().__iter__()
+        finally:
+            opencv.setNumThreads(threads)
+
+
 def prepare_worker(number: int) -> None:
     """Make a loader process use one thread, and leave interrupts to the process that it serves."""
     import cv2
@@ -199,7 +220,8 @@ def prepare_worker(number: int) -> None:
     torch.set_num_threads(1)
     # What evsim's kernels read; numba's own pool is not started, which after a fork could end the process.
     numba.config.NUMBA_NUM_THREADS = 1  # type: ignore[attr-defined]
-    cv2.setNumThreads(1)
+    if cv2.getNumThreads() != 1:  # started anew, not forked by `_Loader`
+        cv2.setNumThreads(1)
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)
 

@@ -130,7 +130,7 @@ def _t_seconds(source: Source, config: WindowConfig) -> WindowTable:
     step = length * (1 - config.overlap)
     # Whole windows only: the last one ends at or before the last event (which is then outside it).
     number = max(0, int((last - first - length) // step) + 1)
-    begins = first + step * np.arange(number)
+    begins = first + step * np.arange(number, dtype=np.float64)
     ends = begins + length
     rows = [[source.search(float(a)), source.search(float(b))] for a, b in zip(begins, ends)]
     return WindowTable(np.array(rows, np.int64).reshape(-1, 2), ends, np.full(number, NO_IMAGE))

@@ -24,6 +24,7 @@ FREE_ON_RESUME = (
     "patience",
     "device",
     "devices",
+    "nodes",
     "strategy",
     "workers",
     "compile",
@@ -82,7 +83,9 @@ class TrainingConfig:
     device: str | None = None
     """cpu, cuda, cuda:N or mps; none is the first GPU, else the CPU."""
     devices: int = 1
-    """Processes, each with a device of its own."""
+    """Processes on this machine, each with a device of its own."""
+    nodes: int = 1
+    """Machines with as many devices each; a launcher such as SLURM's srun starts their processes."""
     strategy: Strategy = "auto"
     """How several processes exchange gradients; auto is ddp."""
     workers: int = 0
@@ -103,10 +106,11 @@ class TrainingConfig:
             raise ConfigError(f"clip_norm = {self.clip_norm}, expected a positive number")
         if self.patience is not None:
             require_range("patience", self.patience, 1)
-        parts = self.devices * self.accumulation
+        devices = self.devices * self.nodes
+        parts = devices * self.accumulation
         if self.batch_size % parts:
             raise ConfigError(
-                f"batch_size = {self.batch_size} cannot be divided among {self.devices} devices x "
+                f"batch_size = {self.batch_size} cannot be divided among {devices} devices x "
                 f"{self.accumulation} accumulated parts; choose a multiple of {parts}"
             )
 
@@ -126,6 +130,7 @@ _LEAST: dict[str, float] = {
     "pictures": 0,
     "seed": 0,
     "devices": 1,
+    "nodes": 1,
     "workers": 0,
 }
 _CHOICES: dict[str, tuple[Any, ...]] = {

@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evsim import configuration
@@ -122,7 +124,12 @@ def train(
     tree = {**(description or {}), "training": configuration.to_tree(config)}
     if overfit is not None:
         tree["overfit"] = overfit
-    return fabric.launch(_train, task, datasets, config, folder, resume, tree, report)  # type: ignore[no-any-return]
+    launched: Callable[..., Any] = _train  # Fabric's own hint leaves out the arguments that it passes on
+    result: TrainingResult = fabric.launch(
+        launched,
+        *(task, datasets, config, folder, resume, tree, report),
+    )
+    return result
 
 
 def make_fabric(config: TrainingConfig) -> Fabric:
@@ -133,8 +140,17 @@ def make_fabric(config: TrainingConfig) -> Fabric:
         if config.devices > 1:
             raise InputError(f"device {config.device!r} is one device, but devices = {config.devices}")
         devices = [device.index]
-    strategy = "ddp" if config.strategy == "auto" and config.devices > 1 else config.strategy
-    return Fabric(accelerator=device.type, devices=devices, precision=config.precision, strategy=strategy)
+    if config.precision == "16-mixed" and device.type == "cpu":
+        raise InputError("precision 16-mixed needs a GPU; on the CPU use bf16-mixed or 32-true")
+    several = config.devices * config.nodes > 1
+    strategy = "ddp" if config.strategy == "auto" and several else config.strategy
+    return Fabric(
+        accelerator=device.type,
+        devices=devices,
+        num_nodes=config.nodes,
+        precision=config.precision,
+        strategy=strategy,
+    )
 
 
 def _train(
@@ -208,7 +224,7 @@ class Loop:
             task.network.compile()
         self.step = fabric.setup_module(_Step(task))
         self.optimizer = make_optimizer(task.parameter_groups(), config)
-        self.wrapped = fabric.setup_optimizers(self.optimizer)
+        self.wrapped: Any = fabric.setup_optimizers(self.optimizer)
         self.reached = Progress()
         self.figures, self.since_validation = Averages(), Averages()
         self.recorder: Recorder | None = None
@@ -248,9 +264,8 @@ class Loop:
     def _take_step(self, batches: Iterator[Any]) -> None:
         """One step of the optimiser."""
         config, fabric, step = self.config, self.fabric, self.reached.step
-        figures: dict[str, Tensor] = {
-            "learning_rate": torch.tensor(set_learning_rate(self.optimizer, config, step))
-        }
+        rate = set_learning_rate(self.optimizer, config, step)
+        figures: dict[str, Tensor] = {"learning_rate": torch.tensor(rate, dtype=torch.float64)}
         self.wrapped.zero_grad()
         for part in range(1, config.accumulation + 1):
             batch = fabric.to_device(next(batches))
@@ -329,7 +344,8 @@ class Loop:
             processes=fabric.world_size,
             workers=config.workers,
         )
-        averages, pictures = Averages(), []
+        averages = Averages()
+        pictures: list[NDArray[np.uint8]] = []
         self.task.eval()
         with torch.no_grad(), fabric.autocast():
             for number, (batch, size) in enumerate(zip(loader, sizes)):
@@ -392,6 +408,7 @@ class Loop:
                 {
                     "reached": vars(self.reached),
                     "network": dict(self.task.network.state_dict()),
+                    "task": self.task.own_state(),
                     "optimizer": self.optimizer.state_dict(),
                     "precision": self.fabric.strategy.precision.state_dict(),
                     "figures": figures,
@@ -409,6 +426,7 @@ class Loop:
             {**self.description, "training samples": self.samples},
         )
         self.task.network.load_state_dict(state["network"])
+        self.task.load_own_state(state["task"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.figures.restore(state["figures"], self.fabric.world_size)

@@ -15,7 +15,7 @@ def make_optimizer(groups: list[dict[str, Any]], config: TrainingConfig) -> Opti
     """The optimiser over the groups of a task. Raises InputError when no parameter is to be trained."""
     if not any(group["params"] for group in groups):
         raise InputError("the task has no parameter to train: every one is frozen")
-    shared = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    shared: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=config.betas[0], **shared)
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW

@@ -60,6 +60,13 @@ class Task(nn.Module, ABC):
         """
         return [{"params": [p for p in self.network.parameters() if p.requires_grad]}]
 
+    def own_state(self) -> dict[str, Any]:
+        """Tensors and plain values outside the network that change in training; none by default."""
+        return {}
+
+    def load_own_state(self, state: dict[str, Any]) -> None:
+        """Take back what `own_state` gave when the run was stopped."""
+
     def train(self, mode: bool = True) -> Task:
         """Set the mode of the network alone; losses keep theirs."""
         self.training = mode

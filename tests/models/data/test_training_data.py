@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -222,7 +223,8 @@ def batches(dataset: Dataset[Any], workers: int, first: int = 0) -> list[torch.T
 def test_batches_do_not_depend_on_the_number_of_loader_processes(folder: Path) -> None:
     config = SequenceConfig(length=2, augmentation=AugmentationConfig(crop=(12, 10), flip_y=0.5))
     dataset = SequenceDataset(folder, config, transform=voxel_sequences(2))
-    _ = dataset[0]  # files are open here before the processes are forked
+    _ = dataset[0]  # files are open here before the processes are forked, and OpenCV's threads run
+    cv2.GaussianBlur(np.zeros((400, 400)), (0, 0), 5.0)
     alone = batches(dataset, 0)
     for shared in (batches(dataset, 2), batches(pickle.loads(pickle.dumps(dataset)), 0)):
         assert all(torch.equal(a, b) for a, b in zip(alone, shared, strict=True))

@@ -261,6 +261,54 @@ def test_mixed_precision_leaves_the_batch_as_it_is(tmp_path: Path) -> None:
     assert found.train["loss"] > 0
 
 
+def test_half_precision_on_the_cpu_is_refused_and_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="16-mixed needs a GPU"):
+        run(tmp_path / "run", precision="16-mixed")
+
+
+def test_what_a_task_carries_beside_the_network_is_resumed(tmp_path: Path) -> None:
+    class Smoothing(LineTask):
+        """Adds a running mean of its loss to the figures."""
+
+        mean = 0.0
+
+        def forward(self, batch: torch.Tensor) -> Any:
+            outcome = super().forward(batch)
+            self.mean = 0.9 * self.mean + 0.1 * float(outcome.loss.detach())
+            return outcome._replace(metrics={"mean": torch.tensor(self.mean)})
+
+        def own_state(self) -> dict[str, Any]:
+            return {"mean": self.mean}
+
+        def load_own_state(self, state: dict[str, Any]) -> None:
+            self.mean = state["mean"]
+
+    run(tmp_path / "whole", task=Smoothing())
+    run(tmp_path / "run", task=Smoothing(), report=stop_at(8))
+    run(tmp_path / "run", task=Smoothing(), resume=True)
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_groups_have_their_own_learning_rate_and_frozen_parameters_stay(tmp_path: Path) -> None:
+    class Partly(LineTask):
+        def parameter_groups(self) -> list[dict[str, Any]]:
+            return [
+                {"params": list(self.network[0].parameters()), "scale": 0.0},
+                {"params": list(self.network[3].parameters())},
+            ]
+
+    task = Partly()
+    before = {key: value.clone() for key, value in task.network.state_dict().items()}
+    run(tmp_path / "run", task=task, steps=3)
+    after = load_file(tmp_path / "run" / "last.safetensors")
+    assert torch.equal(before["0.weight"], after["0.weight"])
+    assert not torch.equal(before["3.weight"], after["3.weight"])
+    frozen = LineTask()
+    frozen.network.requires_grad_(False)
+    with pytest.raises(InputError, match="no parameter to train"):
+        run(tmp_path / "other", task=frozen)
+
+
 def test_losses_that_are_networks_stay_in_evaluation_mode() -> None:
     task = LineTask()
     task.judge = torch.nn.Dropout().eval()
