@@ -25,6 +25,7 @@ from evsim.cli.reconstruct import reconstruct
 from evsim.cli.recordings import convert, info, view
 from evsim.cli.simulate import simulate
 from evsim.cli.stages import unprocess, upsample
+from evsim.cli.train import train
 from evsim.cli.weights import weights
 from evsim.errors import EvsimError
 
@@ -44,7 +45,20 @@ def cli() -> None:
     """
 
 
-for command in (demo, simulate, upsample, unprocess, pack, convert, info, view, reconstruct, evaluate, weights):
+for command in (
+    demo,
+    simulate,
+    upsample,
+    unprocess,
+    pack,
+    convert,
+    info,
+    view,
+    train,
+    reconstruct,
+    evaluate,
+    weights,
+):
     cli.add_command(command)
 
 
