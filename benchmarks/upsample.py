@@ -120,9 +120,7 @@ def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else default
     missing = [name for name in NAMES if not (folder / name).exists()]
     if missing:
-        print(
-            f"{folder} has no {', '.join(missing)}: name the folder of clips, or set EVSIM_DATA; nothing measured"
-        )
+        print(f"{folder} has no {', '.join(missing)}; name their folder, or set EVSIM_DATA")
         return
     clips = {name: read_video(folder / name) for name in NAMES}
     prediction_table(clips)

@@ -3,7 +3,8 @@
 EVSIM_PARITY and EVSIM_DATA name the two folders. Without EVSIM_PARITY the few small fixtures under
 tests/parity are used, and a test is collected if all files that its marker names are there:
 ``needs_parity("voxel_ner_{case}.npz")``, where {case} is a parameter of the test. Tests that need a file or
-folder that is absent are not collected; the summary counts them as deselected. Nothing is skipped at run time.
+folder that is absent are not collected; the summary counts them as deselected. Nothing is skipped while
+running.
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from evsim.models.perceptual.features import vgg16_features
-from evsim.models.perceptual.lpips import colour, require_pair
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
+
+from evsim.models.perceptual.features import vgg16_features
+from evsim.models.perceptual.lpips import colour, require_pair
 
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)

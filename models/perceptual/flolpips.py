@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import torch
-from evsim.models.perceptual.lpips import Lpips
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from evsim.errors import InputError
+from evsim.models.perceptual.lpips import Lpips
 
 Flow = Callable[[Tensor, Tensor], Tensor]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from evsim.models.perceptual.features import Trunk, feature_stack
 from torch import Tensor, nn
 
 from evsim.errors import InputError
+from evsim.models.perceptual.features import Trunk, feature_stack
 
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)

@@ -10,12 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from evsim.models.perceptual.checkpoint import load_dists, load_lpips
-from evsim.models.perceptual.dists import Dists
-from evsim.models.perceptual.features import Trunk
-from evsim.models.perceptual.flolpips import flolpips
-from evsim.models.perceptual.lpips import Lpips
-from evsim.models.weights import weights_folder
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
@@ -23,6 +17,12 @@ from evsim import metrics
 from evsim.errors import InputError
 from evsim.metrics import METRICS, Metric, weight_paths
 from evsim.metrics.images import checked_pair, unit
+from evsim.models.perceptual.checkpoint import load_dists, load_lpips
+from evsim.models.perceptual.dists import Dists
+from evsim.models.perceptual.features import Trunk
+from evsim.models.perceptual.flolpips import flolpips
+from evsim.models.perceptual.lpips import Lpips
+from evsim.models.weights import weights_folder
 
 _TRUNKS: dict[str, Trunk] = {
     "lpips:alex": "alex",

@@ -95,10 +95,10 @@ def test_a_still_image_moves(evsim: Run, folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "still.h5"
     picture = tmp_path / "picture.png"
     cv2.imwrite(str(picture), np.random.RandomState(0).randint(0, 255, (120, 160, 3), np.uint8))
+    shape = ["--size", "40x30", "--duration", 0.2, "--fps", 20, "--motion", "pan"]
     done = evsim(
-        "simulate", "image", picture, "-o", output, "--size", "40x30", "--duration", 0.2, "--fps", 20, "--preset",
-        "ideal", "--factor", 2, "--motion", "pan", "--json",
-    )  # fmt: skip
+        "simulate", "image", picture, "-o", output, *shape, "--preset", "ideal", "--factor", 2, "--json"
+    )
     assert done.code == 0, done.err
     assert json.loads(done.out)["events"] > 100
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from evsim.pipelines.pack import natural_key, pack_rled
 
 from evsim.errors import InputError
 from evsim.events import Events
 from evsim.formats import NativeWriter, open_events
+from evsim.pipelines.pack import natural_key, pack_rled
 
 
 def write_sequence(path: Path, n: int = 50) -> Path:

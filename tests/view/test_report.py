@@ -10,6 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from evsim.errors import InputError
+from evsim.events import Events
 from evsim.pipelines.report import (
     Clip,
     Command,
@@ -20,11 +25,6 @@ from evsim.pipelines.report import (
     render_report,
     write_report,
 )
-from numpy.typing import NDArray
-from PIL import Image
-
-from evsim.errors import InputError
-from evsim.events import Events
 from evsim.view import rate_plot
 
 VOID = {"meta", "link", "img", "input", "source", "br", "use", "path", "rect", "line", "circle"}

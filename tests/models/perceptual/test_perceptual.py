@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
+from evsim.errors import FormatError, InputError
 from evsim.models.perceptual import (
     Dists,
     Lpips,
@@ -19,9 +22,6 @@ from evsim.models.perceptual import (
     load_metric,
     with_network,
 )
-from torch import Tensor
-
-from evsim.errors import FormatError, InputError
 
 BUILDERS: dict[str, Callable[[], torch.nn.Module]] = {
     "alex": lambda: Lpips("alex"),

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from perceptual_states import filled_state, torchvision_state
+
+from evsim.errors import CheckpointError
 from evsim.models.checkpoints import read_checkpoint
 from evsim.models.perceptual import (
     Dists,
@@ -18,9 +21,6 @@ from evsim.models.perceptual import (
 )
 from evsim.models.perceptual.flolpips import flolpips_terms
 from evsim.models.state import fill_network
-from perceptual_states import filled_state, torchvision_state
-
-from evsim.errors import CheckpointError
 
 pytestmark = pytest.mark.needs_parity
 
