@@ -28,7 +28,7 @@ V2E_FIELDS = THRESHOLDS | {
     "scidvs",
     "scidvs_time_constant_us",
     "scidvs_time_constant_spread",
-    "scidvs_start_up_burst",
+    "scidvs_as_v2e",
 }
 VOLTMETER_FIELDS = frozenset(
     {
@@ -109,8 +109,8 @@ class SensorConfig:
     """With scidvs: median time constant of the high-pass."""
     scidvs_time_constant_spread: float = 0.5
     """With scidvs: standard deviation of its natural logarithm from pixel to pixel."""
-    scidvs_start_up_burst: bool = False
-    """With scidvs: start as v2e does, which fires low_pass / threshold OFF events in every pixel."""
+    scidvs_as_v2e: bool = False
+    """With scidvs: v2e's explicit steps, and its start: a burst of OFF events in every pixel."""
     step_rate_hz: float | None = None
     """Passes per second the model was made for (sim2real: 1920); longer intervals are divided to match."""
     substep: bool = True
@@ -203,8 +203,8 @@ class SensorConfig:
                 f"photoreceptor_noise with shot_noise_rate_hz = {self.shot_noise_rate_hz} and cutoff_hz = "
                 f"{self.cutoff_hz}, expected both above 0: they set its strength and its bandwidth"
             )
-        if self.scidvs_start_up_burst and not self.scidvs:
-            raise ConfigError("scidvs_start_up_burst without scidvs, expected both: set scidvs, too")
+        if self.scidvs_as_v2e and not self.scidvs:
+            raise ConfigError("scidvs_as_v2e without scidvs, expected both: set scidvs, too")
         if self.input == "log" and self.float_full_scale != 1.0:
             raise ConfigError(
                 f"float_full_scale = {self.float_full_scale} with input log, expected 1.0: the frames are "

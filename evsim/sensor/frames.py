@@ -44,20 +44,21 @@ def check_frame(frame: Any, size: tuple[int, int]) -> NDArray[Any]:
 
 
 def check_log_frame(frame: Any, size: tuple[int, int]) -> NDArray[np.float32]:
-    """`frame` as `check_frame` gives it, but of natural logarithms of DN: float, finite, at most 80."""
+    """`frame` as `check_frame` gives it, but of natural logarithms of DN: float, -80 to 80."""
     image = np.asarray(frame)
     if image.dtype.kind != "f":
         raise InputError(
             f"frame is {image.dtype} with input log, expected float32 or float64 natural logarithms of DN; "
             "set input to linear for frames of light"
         )
-    # The sign is the only rule of light that logarithms need not obey.
-    bad = ~(np.isfinite(image) & (image <= LARGEST_LOG))
+    bad = ~(np.abs(image) <= LARGEST_LOG)
     if bad.any():
         raise InputError(
             f"{int(bad.sum())} of {image.size} frame values are no logarithms of DN (the first is "
-            f"{image[bad][0]}), expected finite numbers up to {LARGEST_LOG:g}; 255 DN is 5.541"
+            f"{image[bad][0]}), expected numbers from -{LARGEST_LOG:g} to {LARGEST_LOG:g} (255 DN is "
+            "5.541); add a little light to black before the logarithm"
         )
+    # Shape and type are checked as those of light.
     check_frame(np.zeros_like(image), size)
     checked = np.require(image, np.float32, ["C", "A"]).view()
     checked.flags.writeable = False

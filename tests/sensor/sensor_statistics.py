@@ -43,7 +43,7 @@ class Finding(NamedTuple):
         return float(self.found.mean()) - self.mean
 
 
-def config_of(settings: dict[str, Any], model: str) -> SensorConfig:
+def config_of(settings: dict[str, Any], model: Any) -> SensorConfig:
     """The sensor of published settings, on v2e's clock."""
     return SensorConfig(
         model=model,

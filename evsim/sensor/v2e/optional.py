@@ -38,6 +38,10 @@ SURROUND_STEPS = 5
 """Steps of the surround within its shorter time constant."""
 SMALLEST_CHANGE, SETTLED = 1e-5, 5e-4
 """The surround stands when a step changes it by less, and when it is less from its rest (log intensity)."""
+MOST_STEPS = 10000
+"""Of the surround in one interval."""
+STABLE = 0.4
+"""Longest interval of v2e's SCIDVS steps, in time constants: beyond, a full swing of light diverges."""
 HIGH_PASS_GAIN, HIGH_PASS_BEND = 2.0, 0.7
 """SCIDVS: front = gain * high-pass, whose discharge is sinh(bend * high-pass)."""
 
@@ -102,7 +106,7 @@ class OptionalPixels(V2ePixels):
         filters["noise"][:] = 0
         filters["high_pass"][:] = 0
         if self._config.scidvs:
-            self._high_pass_blind = self._config.scidvs_start_up_burst
+            self._high_pass_blind = self._config.scidvs_as_v2e
             level[:] = 0
             if not self._high_pass_blind:
                 self._planes.base[:] = 0
@@ -121,7 +125,7 @@ class OptionalPixels(V2ePixels):
     ) -> Any:
         """Events of the interval (t0_ns, t1_ns] that ends with `frame`; `index` counts passes.
 
-        Raises InputError for an interval too long for photoreceptor noise.
+        Raises InputError for an interval too long for an option.
         """
         self._check_interval(t0_ns, t1_ns)
         if self._config.input == "log":
@@ -167,13 +171,32 @@ class OptionalPixels(V2ePixels):
         return True
 
     def _check_interval(self, t0_ns: int, t1_ns: int) -> None:
-        weight = (t1_ns - t0_ns) * 1e-9 * 2 * math.pi * self._config.cutoff_hz
-        if self._config.photoreceptor_noise and weight >= 1:
-            raise InputError(
-                f"the interval is {(t1_ns - t0_ns) / 1e6:g} ms, expected less than "
-                f"{1e3 / (2 * math.pi * self._config.cutoff_hz):g} ms, the time constant of cutoff_hz, with "
-                "photoreceptor_noise: it is drawn once per pass; set step_rate_hz to divide intervals"
-            )
+        config, seconds = self._config, (t1_ns - t0_ns) * 1e-9
+        if config.photoreceptor_noise and seconds * 2 * math.pi * config.cutoff_hz >= 1:
+            longest = 1 / (2 * math.pi * config.cutoff_hz)
+            reason = "the time constant of cutoff_hz, with photoreceptor_noise: it is drawn once per pass"
+        elif config.surround_distance_px > 0 and self._surround_steps(seconds) > MOST_STEPS:
+            longest = seconds * MOST_STEPS / self._surround_steps(seconds)
+            reason = "which the surround can follow with so large a distance and so short a time constant"
+        elif config.scidvs_as_v2e and seconds > STABLE * self._shortest_high_pass():
+            longest = STABLE * self._shortest_high_pass()
+            reason = "beyond which the steps of scidvs_as_v2e are unstable"
+        else:
+            return
+        raise InputError(
+            f"the interval is {seconds * 1e3:g} ms, expected less than {longest * 1e3:g} ms, {reason}; set "
+            "step_rate_hz to divide intervals, or change the option"
+        )
+
+    def _shortest_high_pass(self) -> float:
+        assert self._high_pass_seconds is not None
+        return float(self._high_pass_seconds.min())
+
+    def _surround_steps(self, seconds: float) -> int:
+        """How many steps the surround takes in an interval."""
+        config = self._config
+        tau = config.surround_time_constant_us * 1e-6
+        return math.ceil(SURROUND_STEPS * seconds / min(tau, tau / config.surround_distance_px**2))
 
     def _check_fields(self, given: FrameFields) -> Fields:
         if given.shot_uniform is not None and self._config.photoreceptor_noise:
@@ -214,7 +237,7 @@ class OptionalPixels(V2ePixels):
         if self._config.photoreceptor_noise:
             front = front + self._draw_noise(index)
         if self._config.surround_distance_px > 0:
-            front = front - self._follow_surround()
+            front = front - self._follow_surround().astype(self._real)
         return front
 
     def _draw_noise(self, index: int) -> NDArray[Any]:
@@ -234,11 +257,17 @@ class OptionalPixels(V2ePixels):
         high_pass, filtered = self._filters["high_pass"], self._filters["filtered"]
         if self._high_pass_blind:
             before, self._high_pass_blind = filtered, False
-        # Explicit steps are stable only well below the time constant of the present signal.
         tau = self._high_pass_seconds
         assert tau is not None
-        discharge = np.float32(self._seconds) * np.sinh(self._real(HIGH_PASS_BEND) * high_pass) / tau
-        high_pass += (filtered - before) - discharge
+        bend = HIGH_PASS_BEND
+        if self._config.scidvs_as_v2e:
+            discharge = np.float32(self._seconds) * np.sinh(self._real(bend) * high_pass) / tau
+            high_pass += (filtered - before) - discharge
+        else:
+            # The solution of dh/dt = -sinh(bend h) / tau, which is stable for any interval.
+            left = np.tanh(bend / 2 * high_pass.astype(np.float64)) * np.exp(-bend * self._seconds / tau)
+            high_pass[:] = 2 / bend * np.arctanh(left)
+            high_pass += filtered - before
         return high_pass
 
     def _draw_high_pass(self) -> NDArray[np.float32]:
@@ -253,7 +282,7 @@ class OptionalPixels(V2ePixels):
         config, surround = self._config, self._filters["surround"]
         tau = config.surround_time_constant_us * 1e-6
         tau_across = tau / config.surround_distance_px**2
-        steps = math.ceil(SURROUND_STEPS * self._seconds / min(tau, tau_across))
+        steps = self._surround_steps(self._seconds)
         share, share_across = self._seconds / steps / tau, self._seconds / steps / tau_across
         enough = min(SMALLEST_CHANGE, SETTLED * share)
         other = np.empty_like(surround)
@@ -302,10 +331,8 @@ def spread_surround(
         for x in range(width):
             left, right = max(x - 1, 0), min(x + 1, width - 1)
             here = surround[y, x]
-            around = np.float32(surround[above, x]) + np.float32(surround[y, left])
-            around += np.float32(surround[y, right]) + np.float32(surround[below, x])
-            curvature = around - np.float32(4) * np.float32(here)
-            change = share * (light[y, x] - here) + np.float32(share_across) * curvature
+            around = surround[above, x] + surround[y, left] + surround[y, right] + surround[below, x]
+            change = share * (light[y, x] - here) + share_across * (around - 4.0 * here)
             out[y, x] = here + change
             largest = max(largest, abs(change))
     return largest
