@@ -106,6 +106,7 @@ class ClipSimulation:
     source: the clip. config: see `SimulationConfig`. seed, clip: decide every random draw.
     threads: of the sensor pass, None for all cores. interpolator: replaces the configured upsampling method.
     The first step has no events: K frames give K - 1 intervals.
+    Raises ConfigError where the sensor expects logarithms and would get light, or the other way round.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class ClipSimulation:
         threads: int | None = None,
         interpolator: Interpolator | None = None,
     ) -> None:
+        _check_sensor_input(config, source.transfer)
         self.source = source
         self.config = config
         self.seed = seed
@@ -162,6 +164,20 @@ class ClipSimulation:
         config = self.config.isp
         noise_key = None if config.noise == "none" else frame_noise_key(self.seed, self.clip, index)
         return unprocess(frame.image, self.isp_parameters, config, self.source.transfer, noise_key=noise_key)
+
+
+def _check_sensor_input(config: SimulationConfig, transfer: Transfer) -> None:
+    """ConfigError unless the sensor reads what the inverse ISP hands it; only variant none keeps logs."""
+    given = "log" if transfer == "log" and config.isp.variant == "none" else "linear"
+    wanted = config.sensor.input
+    if wanted != given:
+        mend = "set sensor.input to linear"
+        if given == "log":
+            mend = "set sensor.input to log (models v2e and idslpf) or isp.variant to linearize"
+        raise ConfigError(
+            f"sensor.input = {wanted}, but frames of transfer {transfer} after isp.variant "
+            f"{config.isp.variant} are {given}: {mend}"
+        )
 
 
 def _timed(

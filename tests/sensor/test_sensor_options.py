@@ -11,7 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from sensor_scenes import MILLISECOND, assert_same, ideal, simulate, texture, times_ns, watch
 
+from evsim.chain import ClipSimulation, SimulationConfig
 from evsim.errors import ConfigError, InputError
+from evsim.isp import IspConfig
+from evsim.media import ArraySource
 from evsim.sensor import FrameFields, SensorConfig, Simulator
 from evsim.sensor.v2e.optional import filtered_noise_deviation, white_noise_deviation
 
@@ -293,3 +296,16 @@ def test_photoreceptor_noise_has_the_published_strength(parity: Path) -> None:
         # The smaller of two normal thresholds is 1 / sqrt(pi) deviations below their mean.
         found *= 1 - row["sigma_thres"] / np.sqrt(np.pi) / row["thres"]
         assert abs(found - row["vrms"]["mean"]) < 4 * row["vrms"]["sd_between_seeds"]
+
+
+@pytest.mark.parametrize(
+    ("transfer", "variant", "reads"),
+    [("log", "none", "linear"), ("linear", "none", "log"), ("log", "sim2real", "log")],
+)
+def test_chain_refuses_a_sensor_that_would_misread_its_frames(
+    transfer: Any, variant: Any, reads: Any
+) -> None:
+    source = ArraySource(np.zeros((2, 4, 4), np.float32), np.array([0, MILLISECOND]), transfer=transfer)
+    config = SimulationConfig(isp=IspConfig(variant=variant), sensor=ideal(input=reads))
+    with pytest.raises(ConfigError, match=r"sensor\.input"):
+        ClipSimulation(source, config)
