@@ -63,7 +63,8 @@ def _table(result: Mapping[str, Any], indent: str = "  ") -> list[str]:
     width = max((len(str(name)) for name in result), default=0)
     lines = []
     for name, value in result.items():
-        words = str(name).replace("_", " ")
+        # Our names are identifiers; what is not one, such as a clip's path, is the user's and stays as it is.
+        words = str(name).replace("_", " ") if str(name).isidentifier() else str(name)
         if isinstance(value, Mapping) and value:
             lines += [f"{indent}{words}", *_table(value, indent + "  ")]
         else:

@@ -15,9 +15,10 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection as channels
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, Generic, Protocol, TypeVar
@@ -111,7 +112,8 @@ class _Worker(Generic[J, R]):
         self.channel: Connection
         self.channel, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self.process.start()
+        with _interrupts_held_back():
+            self.process.start()
         theirs.close()
         self._job: J | None = None
         self._send(work)
@@ -151,6 +153,20 @@ class _Worker(Generic[J, R]):
             self.channel.send(thing)
 
 
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Block SIGINT: a process started meanwhile never sees it, ours gets it at the end.
+
+    Ctrl-C reaches the whole group, also a worker whose interpreter is still starting.
+    """
+    resource_tracker.ensure_running()  # started with the first process, it would unblock SIGINT in ours
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _dismiss(crew: Sequence[_Worker[Any, Any]]) -> None:
     for worker in crew:
         worker.process.terminate()
@@ -167,8 +183,10 @@ def _cause_of_death(code: int | None) -> str:
 
 
 def _serve(channel: Connection) -> None:
-    """Body of a worker process: the work function comes first, then jobs until the channel closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the run decides
+    """Body of a worker process: the work function comes first, then jobs until the channel closes.
+
+    SIGINT is blocked since before it began: the run decides what Ctrl-C ends.
+    """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     with contextlib.suppress(EOFError):

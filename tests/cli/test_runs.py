@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,13 +98,14 @@ def test_the_estimates_are_near_what_comes(evsim: Run, gopro: Path, tmp_path: Pa
 def test_a_failed_clip_gives_exit_code_3_and_the_line_that_resumes(
     evsim: Run, gopro: Path, tmp_path: Path
 ) -> None:
-    frame = gopro / "test" / "B" / "000001.png"
+    frame = (gopro / "test" / "B").rename(gopro / "test" / "B_1") / "000001.png"
     whole = frame.read_bytes()
     frame.write_bytes(whole[:80])
     run = tmp_path / "run"
     failed = evsim("simulate", "gopro", gopro, "-o", run, "--retries", 0)
     assert failed.code == 3
-    assert "evsim: test/B failed: " in failed.err
+    assert "evsim: test/B_1 failed: " in failed.err
+    assert re.search(r"^ +test/B_1 +\S+000001.png cannot be decoded", failed.out, re.MULTILINE)
     assert f"evsim simulate --config {run / 'run.json'} --resume" in failed.err
     assert (run / "train" / "A.h5").is_file()
     frame.write_bytes(whole)

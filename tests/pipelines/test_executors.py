@@ -99,3 +99,32 @@ def test_workers_end_with_the_run(how: signal.Signals, tmp_path: Path) -> None:
     run.send_signal(how)
     assert run.wait(20) != 0
     wait_for(lambda: not any(is_running(int(entry.name)) for entry in tmp_path.iterdir()))
+
+
+def starting_workers(pid: int) -> list[str]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [child for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
+
+
+def blocked_signals(pid: str) -> int:
+    """Bit n - 1 is set for signal n."""
+    (line,) = (row for row in Path(f"/proc/{pid}/status").read_text().splitlines() if row[:6] == "SigBlk")
+    return int(line.split()[1], 16)
+
+
+def test_ctrl_c_while_workers_start_is_only_the_runs(tmp_path: Path) -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-c", RUN_TWO, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"},
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,
+    )
+    wait_for(lambda: bool(starting_workers(run.pid)))
+    assert blocked_signals(starting_workers(run.pid)[0]) & 1 << (signal.SIGINT - 1)
+    os.killpg(run.pid, signal.SIGINT)
+    _, said = run.communicate(timeout=20)
+    assert run.returncode != 0
+    assert said.count("Traceback") == 1, said
+    assert said.rstrip().endswith("KeyboardInterrupt")
