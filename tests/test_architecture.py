@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -103,7 +104,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_python(python: Path | str, code: str, folder: Path) -> str:
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=folder)
+    # A PYTHONPATH of the user's would come before what is installed.
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=folder, env=clean)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
