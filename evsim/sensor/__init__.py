@@ -3,5 +3,6 @@
 from evsim.sensor.config import SensorConfig
 from evsim.sensor.fields import FrameFields, RandomFields
 from evsim.sensor.simulator import Simulator
+from evsim.sensor.sums import EventSum
 
-__all__ = ["FrameFields", "RandomFields", "SensorConfig", "Simulator"]
+__all__ = ["EventSum", "FrameFields", "RandomFields", "SensorConfig", "Simulator"]

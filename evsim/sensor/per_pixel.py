@@ -16,6 +16,7 @@ from evsim.sensor.fields import FrameFields, RandomFields
 from evsim.sensor.frames import dn_scale
 from evsim.sensor.listing import Sorter
 from evsim.sensor.sorting import Columns
+from evsim.sensor.sums import EventSum, add_listed
 
 ROOM_PER_PIXEL = 0.5
 LARGEST_DN = 1e6
@@ -62,6 +63,30 @@ class PerPixelModel:
         self, frame: NDArray[Any], t0_ns: int, t1_ns: int, index: int, given: FrameFields | None
     ) -> Columns:
         """Events of the interval (t0_ns, t1_ns] that ends with `frame`; `index` counts passes."""
+        self._list(frame, t0_ns, t1_ns, index, given)
+        return self._sorter.sort(self._bands, t0_ns // 1000 + 1, t1_ns // 1000 - t0_ns // 1000)
+
+    def add(
+        self,
+        frame: NDArray[Any],
+        t0_ns: int,
+        t1_ns: int,
+        index: int,
+        given: FrameFields | None,
+        target: EventSum,
+    ) -> int:
+        """As `advance`, but add the events to `target`, unsorted; returns how many."""
+        self._list(frame, t0_ns, t1_ns, index, given)
+        listing, out = self._sorter.listing, target.out.reshape(-1)
+        rule, origin = target.rule(), t0_ns // 1000 + 1
+        for slots, keys, used in zip(listing.slot, listing.key, listing.used):
+            add_listed(slots[:used], keys[:used], 16, origin, rule, self._size[0], out)
+        return int(listing.used.sum())
+
+    def _list(
+        self, frame: NDArray[Any], t0_ns: int, t1_ns: int, index: int, given: FrameFields | None
+    ) -> None:
+        """Move the pixels and list their events."""
         if given is not None and any(field is not None for field in given):
             raise InputError(
                 f"random fields of a pass were given to model {self._config.model}, expected none: only v2e "
@@ -69,7 +94,6 @@ class PerPixelModel:
             )
         self._sorter.clear()
         self._advance(frame, t0_ns, t1_ns, index)
-        return self._sorter.sort(self._bands, t0_ns // 1000 + 1, t1_ns // 1000 - t0_ns // 1000)
 
     def planes(self) -> dict[str, NDArray[Any]]:
         """The state, by name; the arrays themselves, not copies."""

@@ -6,6 +6,7 @@ import itertools
 import operator
 import os
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from evsim.sensor.fields import FrameFields, RandomFields, draw_fixed_pattern
 from evsim.sensor.frames import check_frame, check_log_frame, to_dn
 from evsim.sensor.icns import IcnsPixels
 from evsim.sensor.sorting import Columns
+from evsim.sensor.sums import EventSum
 from evsim.sensor.v2e.model import V2ePixels
 from evsim.sensor.v2e.optional import OptionalPixels, uses_options
 from evsim.sensor.voltmeter import VoltmeterPixels
@@ -44,6 +46,8 @@ class Simulator:
     random draw. threads: None for all cores; the events do not depend on it. fields: the fixed pattern, if
     it shall not be drawn. recycle: the returned Events are valid only until the next step; saves the cost of
     fresh memory, which for dense scenes exceeds that of the simulation.
+    watch: may be set to a function that is called with (simulator, frame as the pixels saw it, its time in
+    nanoseconds) when the pixels were set and after every pass, of which a step may take several.
     Raises InputError for a size, thread count or field that cannot be.
     """
 
@@ -67,6 +71,7 @@ class Simulator:
         self._t_ns: int | None = None
         self._previous: NDArray[Any] | None = None
         self._warned = False
+        self.watch: Callable[[Simulator, NDArray[Any], int], None] | None = None
 
     def step(self, frame: Any, t_ns: int, *, cut: bool = False, fields: FrameFields | None = None) -> Events:
         """Events of the interval from the previous frame to this one, sorted by (t, y, x, p), labelled.
@@ -77,17 +82,54 @@ class Simulator:
         Raises InputError for a frame of another size or type, values that are no light, a time that does not
         follow the previous one or leaves no whole microsecond between. A step that raises changes nothing.
         """
-        image = self._check(frame)
-        t_ns = _check_time(t_ns, self._t_ns)
-        if self._t_ns is None or cut:
-            self._pixels.start(image, t_ns, first=self._t_ns is None)
-            columns: list[Columns] = []
-        else:
-            columns = self._advance(image, self._t_ns, t_ns, fields)
-        self._t_ns = t_ns
-        if self._divides:
-            self._previous = image.copy()
-        return self._to_events(columns)
+        found: list[Columns] = []
+
+        def keep(image: NDArray[Any], t0_ns: int, t1_ns: int, more: bool) -> None:
+            columns = self._pixels.advance(image, t0_ns, t1_ns, self.passes, fields)
+            # With recycled outputs the next pass overwrites these.
+            found.append(Columns._make(column.copy() for column in columns) if more else columns)
+
+        self._step(frame, t_ns, cut, fields, keep)
+        return self._to_events(found)
+
+    def add(
+        self, frame: Any, t_ns: int, target: EventSum, *, cut: bool = False, fields: FrameFields | None = None
+    ) -> int:
+        """As `step`, but the events of the interval are added to `target` instead of listed; how many.
+
+        The sums are those of the events that `step` would give, up to the rounding of floats. For the models
+        v2e and idslpf no list of events is made on the way, which saves a third of the time and more.
+        Raises InputError as `step`, and for an interval that is not within the window of `target`.
+        """
+        total = 0
+
+        def add(image: NDArray[Any], t0_ns: int, t1_ns: int, more: bool) -> None:
+            nonlocal total
+            total += self._pixels.add(image, t0_ns, t1_ns, self.passes, fields, target)
+
+        if self._t_ns is not None and not cut:
+            target.require(self.size, self._t_ns, _check_time(t_ns, self._t_ns))
+        self._step(frame, t_ns, cut, fields, add)
+        return total
+
+    def count(
+        self,
+        frame: Any,
+        t_ns: int,
+        *,
+        cut: bool = False,
+        fields: FrameFields | None = None,
+        out: NDArray[np.int32] | None = None,
+    ) -> NDArray[np.int32]:
+        """int32 (2, H, W): how many ON and OFF events each pixel makes in the interval that `step` lists.
+
+        out: overwritten and returned.
+        """
+        counts = np.zeros((2, *self.size[::-1]), np.int32) if out is None else out
+        target = EventSum.counts(counts)
+        counts[:] = 0
+        self.add(frame, t_ns, target, cut=cut, fields=fields)
+        return counts
 
     def probe(self) -> dict[str, NDArray[Any]]:
         """Copies of the pixel signals, (H, W): `low_pass` and `base` in log intensity, and the thresholds."""
@@ -155,12 +197,33 @@ class Simulator:
     def _divides(self) -> bool:
         return self.config.step_rate_hz is not None and self.config.substep
 
+    def _step(
+        self, frame: Any, t_ns: int, cut: bool, fields: FrameFields | None, run: Callable[..., None]
+    ) -> None:
+        """Set the pixels, or `run` them, once or in parts: see `_pass`."""
+        image = self._check(frame)
+        t_ns = _check_time(t_ns, self._t_ns)
+        if self._t_ns is None or cut:
+            self._pixels.start(image, t_ns, first=self._t_ns is None)
+            if self.watch is not None:
+                self.watch(self, image, t_ns)
+        else:
+            self._advance(image, self._t_ns, t_ns, fields, run)
+        self._t_ns = t_ns
+        if self._divides:
+            self._previous = image.copy()
+
     def _advance(
-        self, image: NDArray[Any], t0_ns: int, t1_ns: int, fields: FrameFields | None
-    ) -> list[Columns]:
+        self,
+        image: NDArray[Any],
+        t0_ns: int,
+        t1_ns: int,
+        fields: FrameFields | None,
+        run: Callable[..., None],
+    ) -> None:
         parts = self._count_parts(t1_ns - t0_ns)
         if parts == 1:
-            return [self._pass(image, t0_ns, t1_ns, fields)]
+            return self._pass(image, t0_ns, t1_ns, False, run)
         if fields is not None:
             raise InputError(
                 f"random fields were given for an interval divided into {parts} passes, expected none: "
@@ -180,18 +243,19 @@ class Simulator:
             rise = to_dn(image, self.config.float_full_scale) - before
             # The passes take floats in the scale of the caller's float frames.
             unit = np.float32(self.config.float_full_scale / 255.0)
-        found = []
         for part in range(1, parts + 1):
             between = image if part == parts else (before + rise * np.float32(part / parts)) * unit
-            columns = self._pass(self._check(between), times[part - 1], times[part], None)
-            # With recycled outputs the next pass overwrites these.
-            found.append(Columns._make(column.copy() for column in columns) if part < parts else columns)
-        return found
+            self._pass(self._check(between), times[part - 1], times[part], part < parts, run)
+        return None
 
-    def _pass(self, image: NDArray[Any], t0_ns: int, t1_ns: int, fields: FrameFields | None) -> Columns:
-        columns = self._pixels.advance(image, t0_ns, t1_ns, self.passes, fields)
+    def _pass(
+        self, image: NDArray[Any], t0_ns: int, t1_ns: int, more: bool, run: Callable[..., None]
+    ) -> None:
+        """One pass; `run` is told the frame, its interval, and whether more passes of the step follow."""
+        run(image, t0_ns, t1_ns, more)
         self.passes += 1
-        return columns
+        if self.watch is not None:
+            self.watch(self, image, t1_ns)
 
     def _count_parts(self, interval_ns: int) -> int:
         rate = self.config.step_rate_hz

@@ -21,7 +21,8 @@ from evsim.sensor import sorting
 from evsim.sensor.config import SensorConfig
 from evsim.sensor.fields import FrameFields, RandomFields, check_field
 from evsim.sensor.sorting import Bins, Columns
-from evsim.sensor.v2e import general, linear
+from evsim.sensor.sums import EventSum
+from evsim.sensor.v2e import direct, general, linear
 from evsim.sensor.v2e.records import Fields, Pass, Planes, Scratch
 from evsim.sensor.v2e.shots import BATCH
 from evsim.sensor.v2e.tables import LightReader
@@ -93,6 +94,27 @@ class V2ePixels:
         if self._too_large(now.slots):
             return self._long_pass(light, fields, now, origin)
         return self._linear_pass(light, fields, now, origin)
+
+    def add(
+        self,
+        frame: NDArray[Any],
+        t0_ns: int,
+        t1_ns: int,
+        index: int,
+        given: FrameFields | None,
+        target: EventSum,
+    ) -> int:
+        """As `advance`, but add the events to `target`; returns how many.
+
+        Only the passes over whole planes (grid clock, options, long intervals) list them on the way.
+        """
+        slots = t1_ns // 1000 - t0_ns // 1000
+        if self._config.clock == "grid" or self._too_large(slots):
+            return target.add_columns(self.advance(frame, t0_ns, t1_ns, index, given))
+        light = self._reader.read(frame, t1_ns - t0_ns)
+        fields = self._nothing if given is None else self._check_fields(given)
+        now = self._describe(t0_ns, t1_ns, index, fields)
+        return self._direct_pass(light, fields, now, t0_ns // 1000 + 1, target)
 
     def planes(self) -> dict[str, NDArray[Any]]:
         """The state, by name; the arrays themselves, not copies."""
@@ -231,6 +253,20 @@ class V2ePixels:
         self._bands.split(linear.scatter_blocks, blocks, blocks, height, now.slots, self._bins)
         self._bands.split(linear.write_slots, now.slots, blocks, origin, self._bins, columns)
         return columns
+
+    def _direct_pass(self, light: Any, fields: Fields, now: Pass, origin: int, target: EventSum) -> int:
+        blocks, height = self._bins.keys.shape[0], self._size[1]
+        rule, shares, out = target.rule(), target.shares(origin, now.slots), target.out.reshape(-1)
+        totals = np.zeros(blocks, np.int64)
+        self._bins.cursor[:] = [block * height // blocks for block in range(blocks)]
+        self._bins.filled[:] = 0
+        self._bins.wanted[:] = 0
+        while True:
+            arguments = (light, self._planes, fields, now, self._scratch, self._bins, rule, shares)
+            self._bands.split(direct.sum_blocks, blocks, blocks, *arguments, totals, out)
+            if not self._bins.wanted.any():
+                return int(totals.sum())
+            self._bins = _grow(self._bins)
 
     def _long_pass(self, light: Any, fields: Fields, now: Pass, origin: int) -> Columns:
         crossings = self._crossings()
