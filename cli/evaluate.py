@@ -99,23 +99,32 @@ def evaluate(subject: str, **options: Any) -> None:
     from evsim.models import names
     from evsim.models.device import choose_device
     from evsim.models.evaluation.scoring import Scorer, load_metrics
+    from evsim.models.offline import offline_names
 
-    is_network = subject in names()
+    known = sorted({*names(), *offline_names()})
+    is_network = subject in known
     if not is_network and not Path(subject).is_dir():
         raise click.UsageError(
-            f"{subject!r} is neither a network ({', '.join(names())}) nor a folder of predictions"
+            f"{subject!r} is neither a network ({', '.join(known)}) nor a folder of predictions"
         )
     if options["method"] and Path(options["method"]).name != options["method"]:
         raise click.UsageError(f"--method {options['method']}: expected a plain name, without folders")
-    config = _configuration(options, is_network)
+    config, fit = _configuration(options, is_network)
+    if fit and subject not in offline_names():
+        raise click.UsageError(f"fit.{next(iter(fit))} is set, but {subject} is not fitted to a recording")
     device = choose_device(options["device"])
     ids = [name.strip() for name in options["metrics"].split(",") if name.strip()]
     scorer = Scorer(load_metrics(ids, options["metric_weights"], device=device), config.equalise)
-    run = _network if is_network else _predictions
-    run(subject, scorer, config, options)
+    if is_network:
+        _network(subject, scorer, config, options, fit)
+    else:
+        _predictions(subject, scorer, config, options)
 
 
-def _configuration(options: Mapping[str, Any], is_network: bool) -> EvaluationConfig:
+def _configuration(
+    options: Mapping[str, Any], is_network: bool
+) -> tuple[EvaluationConfig, Mapping[str, Any]]:
+    """The configuration, and the fields of an offline method's own in its section "fit"."""
     from evsim import configuration
     from evsim.models.evaluation.protocol import EvaluationConfig
 
@@ -144,21 +153,26 @@ def _configuration(options: Mapping[str, Any], is_network: bool) -> EvaluationCo
     file = configuration.read_file(options["config_file"]) if options["config_file"] else {}
     for layer in (file, configuration.parse_overrides(options["overrides"]), given):
         tree = configuration.merge(tree, layer)
-    return configuration.build(EvaluationConfig, tree)
+    fit = tree.pop("fit", {})
+    return configuration.build(EvaluationConfig, tree), fit
 
 
-def _network(subject: str, scorer: Scorer, config: EvaluationConfig, options: Mapping[str, Any]) -> None:
-    from evsim.models.checkpoints import load
+def _network(
+    subject: str,
+    scorer: Scorer,
+    config: EvaluationConfig,
+    options: Mapping[str, Any],
+    fit: Mapping[str, Any],
+) -> None:
     from evsim.models.device import choose_device
-    from evsim.models.reconstruction import make_reconstructor
-    from evsim.models.weights import checksum, find_weights
+    from evsim.models.weights import checksum
     from evsim.pipelines import evaluation as work
 
-    weights = find_weights(options["weights"], subject)
     device = choose_device(options["device"])
-    reconstructor = make_reconstructor(load(subject, weights, device=device))
+    reconstructor, weights = _make(subject, options["weights"], device, fit)
     given = options["weights"]
-    method = options["method"] or (given if given and not Path(given).exists() else weights.stem)
+    method = options["method"] or (given if given and not Path(given).exists() else None)
+    method = method or (subject if weights is None else weights.stem)
     places = {"method": method, "output": options["output"], "overwrite": options["overwrite"]}
     sequences, strays = work.gather_sequences(options["data"])
     if options["dry_run"]:
@@ -173,8 +187,8 @@ def _network(subject: str, scorer: Scorer, config: EvaluationConfig, options: Ma
             images=options["images"],
             origin={
                 "network": subject,
-                "weights": str(weights),
-                "weights_sha256": checksum(weights),
+                **({"fit": dict(fit)} if fit else {}),
+                **({"weights": str(weights), "weights_sha256": checksum(weights)} if weights else {}),
                 "device": str(device),
             },
             left_out=strays,
@@ -182,6 +196,20 @@ def _network(subject: str, scorer: Scorer, config: EvaluationConfig, options: Ma
             **places,
         )
     _print(found, options["output"])
+
+
+def _make(subject: str, given: str | None, device: Any, fit: Mapping[str, Any]) -> tuple[Any, Path | None]:
+    """The network or offline method, and its weight file."""
+    from evsim.models.checkpoints import load
+    from evsim.models.offline import OFFLINE, make_offline
+    from evsim.models.reconstruction import make_reconstructor
+    from evsim.models.weights import find_weights
+
+    if subject in OFFLINE:
+        weights = None if given is None else find_weights(given, subject)
+        return make_offline(subject, fit, weights=weights, device=device), weights
+    weights = find_weights(given, subject)
+    return make_reconstructor(load(subject, weights, device=device)), weights
 
 
 def _predictions(subject: str, scorer: Scorer, config: EvaluationConfig, options: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,17 +16,25 @@ from evsim.cli.conventions import (
     overwrite_option,
     print_result,
 )
+from evsim.cli.fitting import fit_options, fit_tree, stretch_options
 from evsim.cli.recordings import reading_options
+
+if TYPE_CHECKING:
+    from evsim.pipelines.reconstruct import Settings
 
 
 @click.command(cls=Verb)
 @input_argument
 @output_option("Images: a folder of PNG with timestamps.txt, a video (.mp4, .avi, .webm) or a stack (.npy).")
-@click.option("--network", default=None, help="Which network.  [default: firenet]")
+@click.option("--network", default=None, help="Network or offline method.  [default: firenet]")
 @click.option("--weights", default=None, metavar="FILE|NAME", help="Weight file: see `evsim weights list`.")
 @click.option("--between", type=click.Choice(["frames"]), default=None, help="An image per stored frame.")
 @click.option("--window-ms", type=float, default=None, help="An image per so many ms.  [default: 40]")
 @click.option("--events-per-window", type=click.IntRange(1), default=None, help="An image per so many.")
+@click.option("--frames", type=click.IntRange(1), default=None, metavar="N", help="N images in all.")
+@click.option("--times", default=None, metavar="FILE", help="Images at the seconds in a text or NPY file.")
+@stretch_options
+@fit_options
 @click.option(
     "--normalize",
     type=click.Choice(["none", "standard", "robust", "exprobust"]),
@@ -47,7 +55,7 @@ from evsim.cli.recordings import reading_options
 @overwrite_option
 @dry_run_option
 def reconstruct(source: Path, output: Path, **options: Any) -> None:
-    """Grey video from events, whatever their file format.
+    """Video from events, whatever their file format.
 
     Windows follow the stored frames where the file has some; otherwise they last 40 ms.
 
@@ -56,31 +64,52 @@ def reconstruct(source: Path, output: Path, **options: Any) -> None:
     fields = _given_fields(options)
     from evsim import configuration
     from evsim.formats import open_events
-    from evsim.models.checkpoints import load
     from evsim.models.device import choose_device
-    from evsim.models.reconstruction import make_reconstructor
-    from evsim.models.weights import find_weights
-    from evsim.pipelines.reconstruct import ReconstructionConfig, plan, reconstruct_to_file
+    from evsim.pipelines.reconstruct import build_settings, plan, reconstruct_to_file
 
     tree = configuration.read_file(options["config_file"]) if options["config_file"] else {}
     for layer in (configuration.parse_overrides(options["overrides"]), fields):
         tree = configuration.merge(tree, layer)
-    config = configuration.build(ReconstructionConfig, tree)
-    weights = find_weights(config.weights, config.network)
+    settings = build_settings(tree)
     device = choose_device(options["device"])
-    reconstructor = make_reconstructor(load(config.network, weights, device=device))
-    used = {"network": config.network, "weights": str(weights), "device": str(device)}
+    reconstructor, weights = _make(settings, device)
+    used = {"network": settings.config.network, "weights": weights, "device": str(device)}
+    used = {name: value for name, value in used.items() if value is not None}
+    overwrite = options["overwrite"]
     with open_events(
         source, size=options["size"], unit=options["unit"], format=options["source_format"]
     ) as recording:
         if options["dry_run"]:
-            result = plan(recording, output, config, overwrite=options["overwrite"])
+            result = plan(recording, output, settings.config, overwrite=overwrite)
         else:
-            with Progress("reconstruct", "images") as progress:
+            with Progress("fit", "steps") as fitted, Progress("reconstruct", "images") as progress:
                 result = reconstruct_to_file(
-                    recording, reconstructor, output, config, overwrite=options["overwrite"], report=progress
+                    recording,
+                    reconstructor,
+                    output,
+                    settings.config,
+                    fit=settings.fit,
+                    overwrite=overwrite,
+                    report=progress,
+                    fit_report=fitted,
                 ).summary()
     print_result({**result, **used}, title=f"{source} -> {output}")
+
+
+def _make(settings: Settings, device: Any) -> tuple[Any, str | None]:
+    """The network or method, and where its weights came from."""
+    from evsim.models.checkpoints import load
+    from evsim.models.offline import make_offline
+    from evsim.models.reconstruction import make_reconstructor
+    from evsim.models.weights import find_weights
+
+    name, given = settings.config.network, settings.config.weights
+    if settings.fit is not None:
+        weights = None if given is None else find_weights(given, name)
+        method = make_offline(name, settings.fit, weights=weights, device=device)
+        return method, None if weights is None else str(weights)
+    found = find_weights(given, name)
+    return make_reconstructor(load(name, found, device=device)), str(found)
 
 
 def _given_fields(options: dict[str, Any]) -> dict[str, Any]:
@@ -88,15 +117,17 @@ def _given_fields(options: dict[str, Any]) -> dict[str, Any]:
         "--between": ("frames", None),
         "--window-ms": ("time", "window_ms"),
         "--events-per-window": ("count", "events_per_window"),
+        "--frames": ("number", "frames"),
+        "--times": ("times", "times"),
     }
     given = [way for way in ways if options[way[2:].replace("-", "_")] is not None]
     if len(given) > 1:
         raise click.UsageError(f"{' and '.join(given)} exclude one another; choose one")
-    names = ("network", "weights", "normalize", "fps")
-    fields = {name: options[name] for name in names if options[name] is not None}
+    names = ("network", "weights", "normalize", "fps", "t_start", "t_end")
+    fields: dict[str, Any] = {name: options[name] for name in names if options[name] is not None}
     for way in given:
         kind, field = ways[way]
         fields["windows"] = kind
         if field is not None:
             fields[field] = options[field]
-    return fields
+    return {**fields, **fit_tree(options)}

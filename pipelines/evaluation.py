@@ -24,6 +24,7 @@ from evsim.models.evaluation.results import (
 from evsim.models.evaluation.scoring import Scorer, SequenceScores
 from evsim.models.evaluation.sequences import Sequence as EvaluatedSequence
 from evsim.models.evaluation.sequences import find_sequences
+from evsim.models.offline import OfflineReconstructor
 from evsim.models.reconstruction import Reconstructor
 from evsim.pipelines.evaluation_page import render_page
 
@@ -56,7 +57,7 @@ def gather_sequences(data: Sequence[Path]) -> tuple[list[EvaluatedSequence], lis
 
 
 def evaluate_network(
-    reconstructor: Reconstructor,
+    reconstructor: Reconstructor | OfflineReconstructor,
     sequences: Sequence[EvaluatedSequence],
     scorer: Scorer,
     config: EvaluationConfig,

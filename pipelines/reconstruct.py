@@ -1,70 +1,97 @@
-"""An event file to images, by a recurrent network: the work behind `evsim reconstruct`.
+"""An event file to images, by a network or an offline method: the work behind `evsim reconstruct`.
 
-Windows are read, turned into images and written one by one: memory does not grow with the recording.
+Windows are read, turned into images and written one by one: memory does not grow with the recording, unless
+an offline method needs all of it at once.
 """
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
 from evsim import configuration
-from evsim.configuration import require_range
-from evsim.errors import InputError
+from evsim.errors import ConfigError, InputError
 from evsim.files import atomic_output, require_absent
 from evsim.formats import Recording
 from evsim.media import open_writer
-from evsim.models.data.windows import (
-    Window,
-    windows_between_images,
-    windows_by_count,
-    windows_by_duration,
-)
+from evsim.models.data.excerpt import cut_excerpt
+from evsim.models.offline import OFFLINE, OfflineReconstructor, is_offline, offline_entry
 from evsim.models.reconstruction import Normalization, Reconstructor, normalize_image
+from evsim.pipelines.reconstruction_times import (
+    ImageTimes,
+    WindowKind,
+    chosen_windows,
+    cut_windows,
+    expected_windows,
+    frame_rate,
+    image_times,
+)
 
 Report = Callable[[int, int | None, str], None]
 
-TIMES_SAMPLED = 32
-"""Images whose times decide the frame rate of a video."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class ReconstructionConfig:
-    """Which network, how a recording is cut into windows, and how images are brought to 0..1."""
+class ReconstructionConfig(ImageTimes):
+    """Which network, when images are wanted, and how they are brought to 0..1."""
 
     network: str = "firenet"
-    """Name of a network that turns events into images."""
+    """Name of a network that turns events into images, or of an offline method."""
     weights: str | None = None
     """Weight file, or name of a published one; the first published file that is there where absent."""
-    windows: Literal["auto", "frames", "time", "count"] = "auto"
-    """One image per interval between the recording's own images, per time, or per count of events; auto is
-    frames where the recording holds images, else time."""
-    window_ms: float = 40.0
-    """Length of a window by time, milliseconds."""
-    events_per_window: int = 15_000
-    """Events of a window by count."""
     normalize: Normalization = "none"
     """Stretch each image: none, standard (extremes), robust (percentiles 1 to 99), exprobust (of the
     exponential)."""
     fps: float | None = None
     """Frame rate of a video; by the windows' length where absent."""
 
-    def __post_init__(self) -> None:
-        require_range("window_ms", self.window_ms, 0.001)
-        require_range("events_per_window", self.events_per_window, 1)
+
+class Settings(NamedTuple):
+    """A configuration, and that of the offline method where the network is one."""
+
+    config: ReconstructionConfig
+    fit: Any = None
+
+    def tree(self) -> dict[str, Any]:
+        """As a configuration file has them."""
+        tree = configuration.to_tree(self.config)
+        return tree if self.fit is None else {**tree, "fit": configuration.to_tree(self.fit)}
+
+
+def build_settings(tree: Mapping[str, Any]) -> Settings:
+    """From fields; an offline method's own are in the section "fit". Raises ConfigError for unknown ones."""
+    fields = {name: value for name, value in tree.items() if name != "fit"}
+    config = configuration.build(ReconstructionConfig, fields)
+    if config.network in OFFLINE:
+        return Settings(config, configuration.build(offline_entry(config.network).config, _fit(tree), "fit"))
+    if _fit(tree):
+        raise ConfigError(
+            f"fit.{next(iter(_fit(tree)))} is set, but {config.network} is not fitted to the recording; "
+            f"methods that are: {', '.join(sorted(OFFLINE)) or 'none'}"
+        )
+    return Settings(config)
+
+
+def _fit(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = tree.get("fit", {})
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"fit = {found!r}, expected the fields of the method")
+    return found
 
 
 @dataclass(frozen=True)
 class ReconstructionResult:
-    """What was written. events_outside: in no window; clipped_share: of pixels outside 0..1 in 8 bit."""
+    """What was written.
+
+    events_outside: in no window; clipped_share: of pixels outside 0..1 in 8 bit; facts: what an offline
+    method says about its fit.
+    """
 
     output: Path
     configuration: Path
@@ -75,70 +102,111 @@ class ReconstructionResult:
     events_outside: int
     clipped_share: float | None
     seconds: float
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Names and values to print."""
         rate = self.images / self.seconds if self.seconds else 0.0
         paths = {"output": str(self.output), "configuration": str(self.configuration)}
-        return {**vars(self), **paths, "images_per_second": rate}
+        own = {name: value for name, value in vars(self).items() if name != "facts"}
+        return {**own, **paths, "images_per_second": rate, **self.facts}
+
+
+class _Made(NamedTuple):
+    """One image, when it is, and how many events are new in it."""
+
+    image: NDArray[np.float32]
+    t_us: float
+    events: int
 
 
 def reconstruct_to_file(
     recording: Recording,
-    reconstructor: Reconstructor,
+    reconstructor: Reconstructor | OfflineReconstructor,
     output: Path,
     config: ReconstructionConfig | None = None,
     *,
+    fit: Any = None,
     overwrite: bool = False,
     report: Report | None = None,
+    fit_report: Report | None = None,
 ) -> ReconstructionResult:
-    """Write an image for each window: 8-bit PNG or video, or float32 .npy that is not clipped.
+    """Write an image for each window or time: 8-bit PNG or video, or float32 .npy that is not clipped.
 
-    The network's state is kept from window to window. report: called with (windows done, windows expected
-    or None, a few words). Raises InputError for a recording, window or output that cannot be used.
+    A network's state is kept from window to window. fit: configuration of an offline method, to write down.
+    report: called with (images done, images expected or None, a few words); fit_report: likewise with the
+    steps of a fit. Raises InputError for a recording, window or output that cannot be used.
     """
     config = config or ReconstructionConfig()
     require_absent(output, overwrite=overwrite)
     started = time.perf_counter()
-    kind = chosen_windows(recording, config)
+    excerpt = cut_excerpt(recording, config.t_start, config.t_end)
+    kind = chosen_windows(excerpt, config)
     floats = output.suffix.lower() == ".npy"
-    images = empty = events = clipped = 0
-    fps = config.fps or frame_rate(recording, kind, config)
-    reconstructor.reset()
+    images = empty = events = clipped = pixels = 0
+    fps = config.fps or frame_rate(excerpt, kind, config)
+    offline = is_offline(reconstructor)
+    if is_offline(reconstructor):
+        times = image_times(excerpt, kind, config)
+        expected: int | None = len(times)
+        made = _fitted(reconstructor, excerpt, times, fit_report)
+    else:
+        expected = expected_windows(excerpt, kind, config)
+        made = _streamed(reconstructor, excerpt, kind, config)
     with open_writer(
         output, fps=fps, size=(recording.width, recording.height), overwrite=overwrite
     ) as writer:
-        expected = expected_windows(recording, kind, config)
-        for window in cut_windows(recording, kind, config):
-            image: NDArray[Any] = normalize_image(reconstructor.step(window.events), config.normalize)
+        for one in made:
+            image: NDArray[Any] = normalize_image(one.image, config.normalize)
             codes, outside = (image, 0) if floats else to_8_bit(image)
-            clipped += outside
-            writer.write(codes, round(window.end_us * 1000))
-            images, events = images + 1, events + len(window.events)
-            empty += not len(window.events)
+            clipped, pixels = clipped + outside, pixels + image.size
+            writer.write(codes, round(one.t_us * 1000))
+            images, events = images + 1, events + one.events
+            empty += not (offline or one.events)
             if report:
                 report(images, expected, "")
         if not images:
             raise InputError(f"{recording.path} holds no events, so there is nothing to reconstruct")
-    pixels = images * recording.width * recording.height
+    used = len(excerpt) if offline else events
     return ReconstructionResult(
         output=output,
-        configuration=write_configuration(config, output),
+        configuration=write_configuration(Settings(config, fit), output),
         windows=kind,
         images=images,
         empty_windows=empty,
-        events=events,
-        events_outside=len(recording) - events,
+        events=used,
+        events_outside=len(recording) - used,
         clipped_share=None if floats else clipped / pixels,
         seconds=time.perf_counter() - started,
+        facts=dict(reconstructor.facts) if is_offline(reconstructor) else {},
     )
 
 
-def write_configuration(config: ReconstructionConfig, output: Path) -> Path:
+def _streamed(
+    reconstructor: Reconstructor, recording: Recording, kind: WindowKind, config: ReconstructionConfig
+) -> Iterator[_Made]:
+    reconstructor.reset()
+    for window in cut_windows(recording, kind, config):
+        yield _Made(reconstructor.step(window.events), window.end_us, len(window.events))
+
+
+def _fitted(
+    reconstructor: OfflineReconstructor,
+    recording: Recording,
+    times_us: NDArray[np.float64],
+    report: Report | None,
+) -> Iterator[_Made]:
+    if not len(times_us):
+        raise InputError(f"{recording.path} holds no images in this stretch; choose --frames or --window-ms")
+    for image, t_us in zip(reconstructor.images(recording, times_us, report=report), times_us, strict=True):
+        yield _Made(image, float(t_us), 0)
+
+
+def write_configuration(settings: Settings, output: Path) -> Path:
     """Write the resolved configuration beside `output` as ``<stem>.config.yaml``, which can be fed back."""
     path = output.with_name(f"{output.stem}.config.yaml")
     with atomic_output(path, overwrite=True) as temporary:
-        temporary.write_text(yaml.safe_dump(configuration.to_tree(config), sort_keys=False), encoding="utf-8")
+        temporary.write_text(yaml.safe_dump(settings.tree(), sort_keys=False), encoding="utf-8")
     return path
 
 
@@ -147,49 +215,21 @@ def plan(
 ) -> dict[str, Any]:
     """What a reconstruction would write, as names and values to print; nothing is written."""
     require_absent(output, overwrite=overwrite)
-    kind = chosen_windows(recording, config)
+    excerpt = cut_excerpt(recording, config.t_start, config.t_end)
+    kind = chosen_windows(excerpt, config)
+    if config.network in OFFLINE:
+        expected: int | None = len(image_times(excerpt, kind, config))
+    else:
+        expected = expected_windows(excerpt, kind, config)
     return {
         "output": str(output),
         "size": f"{recording.width}x{recording.height}",
-        "events": len(recording),
+        "events": len(excerpt),
         "windows": kind,
-        "images": expected_windows(recording, kind, config),
-        "fps": config.fps or frame_rate(recording, kind, config),
+        "images": expected,
+        "fps": config.fps or frame_rate(excerpt, kind, config),
         "written": "nothing",
     }
-
-
-def chosen_windows(recording: Recording, config: ReconstructionConfig) -> str:
-    """What the windows go by: "frames", "time" or "count"."""
-    if config.windows != "auto":
-        return config.windows
-    return "frames" if recording.image_count > 1 else "time"
-
-
-def cut_windows(recording: Recording, kind: str, config: ReconstructionConfig) -> Iterator[Window]:
-    """The windows of a recording, one after another."""
-    if kind == "frames":
-        return windows_between_images(recording)
-    if kind == "count":
-        return windows_by_count(recording, config.events_per_window)
-    return windows_by_duration(recording, round(config.window_ms * 1000))
-
-
-def expected_windows(recording: Recording, kind: str, config: ReconstructionConfig) -> int | None:
-    """How many windows there will be, or None when only reading can tell."""
-    if kind == "frames":
-        return max(0, recording.image_count - 1)
-    return -(-len(recording) // config.events_per_window) if kind == "count" else None
-
-
-def frame_rate(recording: Recording, kind: str, config: ReconstructionConfig) -> float | None:
-    """Frames per second of the images; None for windows by count, which have no rate."""
-    if kind == "time":
-        return 1000.0 / config.window_ms
-    if kind == "count" or recording.image_count < 2:
-        return None
-    times = [image.t_us for image in itertools.islice(recording.images(), TIMES_SAMPLED)]
-    return float(1e6 / np.median(np.diff(times)))
 
 
 def to_8_bit(image: NDArray[np.float32]) -> tuple[NDArray[np.uint8], int]:

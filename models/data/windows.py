@@ -6,6 +6,9 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from evsim.errors import InputError
 from evsim.events import Events
 from evsim.formats import Recording
@@ -29,7 +32,7 @@ def windows_between_images(recording: Recording) -> Iterator[Window]:
             f"{recording.path} holds {recording.image_count} images, expected at least 2 to take windows "
             "between; choose windows by time (--window-ms) or by count (--events-per-window)"
         )
-    times = [image.t_us for image in recording.images()]
+    times = [float(t) for t in recording.image_times()]
     pieces = split_at(recording.chunks(), times, recording.empty())
     next(pieces)
     return (Window(events, end) for events, end in zip(pieces, times[1:]))
@@ -55,6 +58,17 @@ def windows_by_count(recording: Recording, count: int) -> Iterator[Window]:
         end = float(events.t[-1])
         last = end if last is None else max(end, last + 1.0)
         yield Window(events, last)
+
+
+def windows_at(recording: Recording, ends_us: NDArray[np.float64]) -> Iterator[Window]:
+    """Windows that end at the given times, each after the one before and up to its own end.
+
+    The first begins at the first event. ends_us: increasing microseconds on the clock of the events; events
+    after the last are in no window.
+    """
+    ends = [float(end) for end in ends_us]
+    pieces = split_at(recording.chunks(), ends, recording.empty())
+    return (Window(events, end) for events, end in zip(pieces, ends))
 
 
 def split_at(chunks: Iterable[Events], edges: Iterable[float], empty: Events) -> Iterator[Events]:

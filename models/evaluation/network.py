@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evsim.errors import InputError
+from evsim.events import Events
 from evsim.formats import Recording, open_events
+from evsim.formats.evreal import EvrealRecording
 from evsim.media import luma
 from evsim.models.evaluation.items import Items, cut_items, events_in_ranges
 from evsim.models.evaluation.protocol import (
@@ -22,6 +24,7 @@ from evsim.models.evaluation.protocol import (
 )
 from evsim.models.evaluation.scoring import FrameScore, Scorer, SequenceScores, normalised
 from evsim.models.evaluation.sequences import Sequence, images_in_order, read_clock
+from evsim.models.offline import OfflineReconstructor, is_offline
 from evsim.models.reconstruction import Reconstructor
 
 Report = Callable[[int, int | None, str], None]
@@ -64,7 +67,7 @@ def items_to_infer(items: Items, interval: Interval, config: EvaluationConfig) -
 
 
 def evaluate_sequence(
-    reconstructor: Reconstructor,
+    reconstructor: Reconstructor | OfflineReconstructor,
     sequence: Sequence,
     scorer: Scorer,
     config: EvaluationConfig,
@@ -72,7 +75,9 @@ def evaluate_sequence(
     keep: Keep | None = None,
     report: Report | None = None,
 ) -> SequenceScores:
-    """Scores of a network on one recording; its state is reset once and carried from window to window.
+    """Scores on one recording; a network's state is reset once and carried from window to window.
+
+    An offline method is fitted to the whole recording and asked for images at the times of the windows.
 
     keep: called with (index, time in seconds, events per second, image (H, W) not clipped) for every
     prediction. report: called with (predictions done, expected, a few words). Raises InputError for a
@@ -94,7 +99,7 @@ def evaluate_sequence(
 
 
 def _run(
-    reconstructor: Reconstructor,
+    reconstructor: Reconstructor | OfflineReconstructor,
     recording: Recording,
     items: Items,
     scores: SequenceScores,
@@ -110,13 +115,16 @@ def _run(
     ranges = [(int(items.starts[k]), int(items.stops[k])) for k in chosen]
     windows = events_in_ranges(recording.chunks(), ranges, recording.empty())
     references = images_in_order(recording, (int(frame) for frame in frames))
-    reconstructor.reset()
-    for done, (k, events, reference) in enumerate(zip(chosen, windows, references), 1):
+    if is_offline(reconstructor):
+        made = _fitted(reconstructor, recording, items.times[chosen])
+    else:
+        made = _streamed(reconstructor, windows)
+    for done, (k, (image, empty), reference) in enumerate(zip(chosen, made, references), 1):
         index, moment = int(items.index[k]), float(items.times[k])
         place = f"{scores.path}, item {index}"
-        prediction = normalised(reconstructor.step(events), config.normalize, place)
+        prediction = normalised(image, config.normalize, place)
         scores.look_at(prediction)
-        scores.empty_windows += not len(events)
+        scores.empty_windows += empty
         if keep:
             keep(index, moment, float(rates[k]), prediction)
         if moment < scores.interval.start_s:
@@ -126,11 +134,37 @@ def _run(
         elif scorer.needs_reference and items.gaps[k] > config.tolerance_ms / 1e3:
             scores.leave_out(NO_REFERENCE)
         else:
-            truth = None if reference is None else grey_reference(reference, scores)
+            truth = reference
+            if reference is not None and prediction.ndim == 2:
+                truth = grey_reference(reference, scores)
             values = scorer(prediction, truth, place)
             scores.add(FrameScore(index, moment, values), prediction, truth, scorer.metrics[0])
         if report:
             report(done, len(chosen), f"{scores.dataset}/{scores.sequence}")
+
+
+def _streamed(
+    reconstructor: Reconstructor, windows: Iterable[Events]
+) -> Iterator[tuple[NDArray[np.float32], bool]]:
+    """Image, and whether its window is empty."""
+    reconstructor.reset()
+    for events in windows:
+        yield reconstructor.step(events), not len(events)
+
+
+def _fitted(
+    reconstructor: OfflineReconstructor, recording: Recording, seconds: NDArray[np.float64]
+) -> Iterator[tuple[NDArray[np.float32], bool]]:
+    """Image at each time of the sequence's clock; times may repeat, for which the method is asked once."""
+    times, positions = np.unique(seconds, return_inverse=True)
+    origin = recording.moved_to_origin if isinstance(recording, EvrealRecording) else 0
+    # To the nanosecond, so that a time in seconds names the microsecond that it was written for.
+    images = reconstructor.images(recording, np.round(times * 1e6 - origin, 3))
+    position, image = -1, np.empty((0, 0), np.float32)
+    for wanted in positions:
+        while position < wanted:
+            position, image = position + 1, next(images)
+        yield image, False
 
 
 def grey_reference(image: NDArray[Any], scores: SequenceScores) -> NDArray[Any]:
