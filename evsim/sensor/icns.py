@@ -35,6 +35,8 @@ LATENCIES = np.uint32(3)
 ON_PHASE, OFF_PHASE = 20, 21  # purposes of the whole plane, like those of the fixed pattern
 ON, OFF, NOISE = 4, 0, 1
 LONGEST_DELAY_US = 10_000.0
+MARGIN_STEPS = 4
+"""Of 2^-32 of the noise period."""
 LEAST_WAIT_US = 1e-6
 """An event in flight stays later than the end of its interval whatever float32 rounds to."""
 
@@ -151,9 +153,12 @@ def _mark_row(
 def _mark_noise(
     phase: NDArray[np.uint32], period: float, position: float, length: float, closer: NDArray[np.bool_]
 ) -> None:
+    """Mark pixels whose noise may be due: in whole steps of the phase, a little more than the interval."""
+    steps = 2.0**32 / period
+    begin = np.uint32(np.int64(position * steps) - MARGIN_STEPS)
+    reach = np.uint32(min(np.int64(length * steps) + 2 * MARGIN_STEPS, np.int64(0xFFFFFFFF)))
     for x in range(phase.size):
-        due = _noise_due(phase[x], period, position)
-        closer[x] = closer[x] or due <= length
+        closer[x] = closer[x] | (np.uint32(phase[x] - begin) <= reach)
 
 
 @njit(**INLINE)
@@ -182,8 +187,8 @@ def _filter_row(
         target, v = natural_log(bright), low_pass[x]
         end = target + (v - target) * exp_minus(speed * bright)
         moved = end - base[x]
-        quiet = (moved <= theta_on[x]) & (moved >= -theta_off[x]) & (fired[x] + dead <= np.float32(0))
-        look = closer[x] or not quiet
+        crosses = (moved > theta_on[x]) | (moved < -theta_off[x])
+        look = closer[x] | crosses | (fired[x] + dead > np.float32(0))
         closer[x] = look
         low_pass[x] = select(look, v, end)
         fired[x] = select(look, fired[x], fired[x] - length)

@@ -82,17 +82,35 @@ def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
     return types.none(array, index), generate
 
 
-def _compress_name() -> str | None:
-    """The compiler's name of the operation that packs chosen lanes, where it is fast: with AVX-512.
+def _has_feature(name: str) -> bool:
+    """Whether numba's code may use a feature of the processor.
 
     numba compiles for this machine unless NUMBA_CPU_NAME or NUMBA_CPU_FEATURES say otherwise.
     """
     if config.CPU_NAME is None and config.CPU_FEATURES is None:
-        fast = llvmlite.binding.get_host_cpu_features().get("avx512f", False)
-    else:
-        fast = "+avx512f" in (config.CPU_FEATURES or "")
-    known = llvmlite.binding.llvm_version_info[0] in range(19, 23)
-    return "llvm.experimental.vector.compress.v16i32" if known and fast else None
+        return bool(llvmlite.binding.get_host_cpu_features().get(name, False))
+    return f"+{name}" in (config.CPU_FEATURES or "").split(",")
+
+
+def _pack_lanes() -> tuple[str, int] | None:
+    """The compiler's operation that packs chosen lanes, and of how many; None where there is no fast one.
+
+    With AVX-512 that is one instruction, with AVX2 a permutation looked up by the mask.
+    """
+    if _has_feature("avx512f") and llvmlite.binding.llvm_version_info[0] in range(19, 23):
+        return "llvm.experimental.vector.compress.v16i32", 16
+    return ("llvm.x86.avx2.permd", 8) if _has_feature("avx2") else None
+
+
+def _lane_orders(module: Any) -> Any:
+    """Table of 256 orders of 8 lanes: those whose bit is set come first."""
+    eight = ir.VectorType(ir.IntType(32), 8)
+    orders = []
+    for mask in range(256):
+        lanes = [lane for lane in range(8) if mask >> lane & 1]
+        orders.append(ir.Constant(eight, lanes + [0] * (8 - len(lanes))))
+    table = ir.Constant(ir.ArrayType(eight, 256), orders)
+    return cgutils.global_constant(module, "lane_orders", table)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -100,9 +118,37 @@ def can_compress(typing_context: Any) -> Any:
     """Whether `compress` may be called on this machine; a constant, so that the other branch vanishes."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return context.get_constant(types.boolean, _compress_name() is not None)
+        return context.get_constant(types.boolean, _pack_lanes() is not None)
 
     return types.boolean(), generate
+
+
+def _lane_address(context: Any, builder: Any, kind: Any, array: Any, index: Any, lanes: int) -> Any:
+    """Address of `lanes` elements of 32 bits of a 1-D array from `index`."""
+    data = context.make_array(kind)(context, builder, array).data
+    vector = ir.VectorType(ir.IntType(32), lanes)
+    return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
+
+
+def _lanes_above(builder: Any, address: Any, level: Any, lanes: int) -> Any:
+    """Mask of the lanes at `address` that are larger than `level`."""
+    vector = ir.VectorType(ir.IntType(32), lanes)
+    levels = builder.insert_element(ir.Constant(vector, ir.Undefined), level, ir.Constant(ir.IntType(32), 0))
+    levels = builder.shuffle_vector(levels, levels, ir.Constant(vector, [0] * lanes))
+    return builder.icmp_signed(">", builder.load(address, align=4), levels)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def any_above(typing_context: Any, count: Any, level: Any, start: Any) -> Any:
+    """Whether one of the 16 elements of `count` (int32 array) from `start` is larger than `level` (int32)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        count, level, start = arguments
+        address = _lane_address(context, builder, signature.args[0], count, start, LANES)
+        bits = builder.bitcast(_lanes_above(builder, address, level, LANES), ir.IntType(LANES))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(ir.IntType(LANES), 0))
+
+    return types.boolean(count, level, start), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -117,44 +163,53 @@ def compress(
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         count, level, source, start, out, used = arguments
-        name = _compress_name()
-        if name is None:
+        found = _pack_lanes()
+        if found is None:
             return context.get_constant(types.int64, 0)
-        integers, mask_type = ir.VectorType(ir.IntType(32), LANES), ir.VectorType(ir.IntType(1), LANES)
-
-        def place(position: int, array: Any, index: Any) -> Any:
-            data = context.make_array(signature.args[position])(context, builder, array).data
-            element = builder.gep(data, [index])
-            return builder.bitcast(element, integers.as_pointer())
-
-        counts = builder.load(place(0, count, start), align=4)
-        levels = ir.Constant(integers, ir.Undefined)
-        levels = builder.insert_element(levels, level, ir.Constant(ir.IntType(32), 0))
-        zeros = ir.Constant(integers, [0] * LANES)
-        levels = builder.shuffle_vector(levels, levels, zeros)
-        mask = builder.icmp_signed(">", counts, levels)
-        chosen = builder.load(place(2, source, start), align=4)
-        kind = ir.FunctionType(integers, [integers, mask_type, integers])
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
-        packed = builder.call(function, [chosen, mask, ir.Constant(integers, ir.Undefined)])
-        builder.store(packed, place(4, out, used), align=4)
-        bits = builder.bitcast(mask, ir.IntType(LANES))
-        return builder.zext(builder.ctpop(bits), ir.IntType(64))
+        name, lanes = found
+        wide, narrow = ir.IntType(64), ir.IntType(32)
+        integers, mask_type = ir.VectorType(narrow, lanes), ir.VectorType(ir.IntType(1), lanes)
+        appended = ir.Constant(wide, 0)
+        for first in range(0, LANES, lanes):
+            here = builder.add(start, ir.Constant(wide, first))
+            place = builder.add(used, appended)
+            address = _lane_address(context, builder, signature.args[0], count, here, lanes)
+            mask = _lanes_above(builder, address, level, lanes)
+            bits = builder.bitcast(mask, ir.IntType(lanes))
+            chosen = builder.load(
+                _lane_address(context, builder, signature.args[2], source, here, lanes), align=4
+            )
+            if lanes == LANES:
+                kind = ir.FunctionType(integers, [integers, mask_type, integers])
+                operands = [chosen, mask, ir.Constant(integers, ir.Undefined)]
+            else:
+                kind = ir.FunctionType(integers, [integers, integers])
+                row = [ir.Constant(wide, 0), builder.zext(bits, wide)]
+                operands = [chosen, builder.load(builder.gep(_lane_orders(builder.module), row))]
+            function = cgutils.get_or_insert_function(builder.module, kind, name)
+            packed = builder.call(function, operands)
+            target = _lane_address(context, builder, signature.args[4], out, place, lanes)
+            builder.store(packed, target, align=4)
+            appended = builder.add(appended, builder.zext(builder.ctpop(bits), wide))
+        return appended
 
     return types.int64(count, level, source, start, out, used), generate
 
 
 @njit(**INLINE)
-def append_above(count: Any, level: Any, source: Any, out: Any, used: Any) -> Any:
+def append_above(count: Any, level: Any, source: Any, out: Any, used: Any, rare: Any) -> Any:
     """Append source[x] to `out` after `used` for every x with count[x] > level; returns the new `used`.
 
-    `out` needs LANES elements more than are used in the end.
+    `out` needs LANES elements more than are used in the end. rare: few are, so that passing over 16 columns
+    without any is worth a branch.
     """
     place = np.uint64(used)
     first = 0
     if can_compress():
         first = count.size // LANES * LANES
         for start in range(0, first, LANES):
+            if rare and not any_above(count, np.int32(level), np.int64(start)):
+                continue
             place += np.uint64(
                 compress(count, np.int32(level), source, np.int64(start), out, np.int64(place))
             )

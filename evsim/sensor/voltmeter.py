@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from evsim.kernels.compiled import INLINE, LOOP
 from evsim.kernels.philox.cpu import LANES, fill_blocks
 from evsim.sensor.fields import RandomFields
-from evsim.sensor.listing import Listing, slot_at
+from evsim.sensor.listing import Listing
 from evsim.sensor.per_pixel import PerPixelModel, key_words, slot_offset
 from evsim.sensor.variates import draw_block, fraction, normal_pair, squared_normal
 from evsim.sensor.vector import select
@@ -65,8 +65,9 @@ class Interval(NamedTuple):
 class Scratch(NamedTuple):
     """Per block and column: four random words, the square of a normal number, whether to look closer.
 
-    Then, for the columns that are looked at: which they are, what they drift by, where they are, their draws;
-    and by column again the voltage that they end with.
+    Then, for the columns that are looked at: which they are, what they drift by, where they are, their draws,
+    the side, distance, waiting time, moment and slot of their next exit; and by column again the voltage that
+    they end with.
     """
 
     words0: NDArray[np.uint32]
@@ -83,6 +84,11 @@ class Scratch(NamedTuple):
     square: NDArray[np.float64]
     accept: NDArray[np.float64]
     choice: NDArray[np.float64]
+    side: NDArray[np.float64]
+    gap: NDArray[np.float64]
+    wait: NDArray[np.float64]
+    until: NDArray[np.float64]
+    place: NDArray[np.int64]
     final: NDArray[np.float32]
 
 
@@ -198,6 +204,8 @@ def _fire_row(
     columns, drifts, variances = scratch.columns[block], scratch.drift[block], scratch.variance[block]
     times, volts, final = scratch.time[block], scratch.volts[block], scratch.final[block]
     squares, accepts, choices = scratch.square[block], scratch.accept[block], scratch.choice[block]
+    sides, gaps, waits = scratch.side[block], scratch.gap[block], scratch.wait[block]
+    until, places = scratch.until[block], scratch.place[block]
     slots, keys = listing.slot[block], listing.key[block]
     left = 0
     for x in range(after.size):
@@ -217,24 +225,28 @@ def _fire_row(
     while left > 0:
         if used + left > slots.size:
             return -1
-        kept = 0
+        _take_likely_exits(left, drifts, variances, volts, squares, accepts, sides, gaps, waits)
         for i in range(left):
-            x, v, t = columns[i], volts[i], times[i]
-            drift, variance = drifts[i], variances[i]
-            side = select(drift > 0.0, 1.0, -1.0)
-            if 2.0 * abs(drift) * (1.0 + side * v) < CERTAIN * variance:
-                side = side if choices[i] <= _likely_probability(drift, variance, v) else -side
-            d = max(1.0 - side * v, CLOSEST)
-            tau = _wait(d, side * drift, variance, squares[i], accepts[i], y, x, exits, now)
-            fires = t + tau < now.length
-            slots[used] = slot_at(t + tau, now.offset, now.slots)
-            kind = np.uint64(select(side > 0.0, ON_SIGNAL, OFF_SIGNAL))
-            keys[used] = (np.uint64(y) << np.uint64(32)) | (np.uint64(x) << np.uint64(16)) | kind
-            used += fires
-            final[x] = np.float32(v + side * d * ((now.length - t) / tau))
-            columns[kept], drifts[kept], variances[kept], times[kept] = x, drift, variance, t + tau
-            kept += fires
-        left = kept
+            if 2.0 * abs(drifts[i]) * (2.0 - gaps[i]) < CERTAIN * variances[i]:
+                _choose_exit(i, y, exits, now, block, scratch)
+        for i in range(left):
+            until[i] = times[i] + waits[i]
+            final[columns[i]] = np.float32(
+                volts[i] + sides[i] * gaps[i] * ((now.length - times[i]) / waits[i])
+            )
+        for i in range(left):
+            places[i] = np.int64(min(max(np.floor(until[i] + now.offset), 0.0), now.slots - 1.0))
+        kept = np.uint64(0)
+        for i in range(np.uint64(left)):
+            fires, place = until[i] < now.length, np.uint64(used) + kept
+            slots[place] = places[i]
+            kind = np.uint64(select(sides[i] > 0.0, ON_SIGNAL, OFF_SIGNAL))
+            x = columns[i]
+            keys[place] = (np.uint64(y) << np.uint64(32)) | (np.uint64(x) << np.uint64(16)) | kind
+            columns[kept], drifts[kept], variances[kept], times[kept] = x, drifts[i], variances[i], until[i]
+            kept += np.uint64(fires)
+        left = np.int64(kept)
+        used += left
         exits += 1
         for i in range(left):
             w0, w1, w2, w3 = draw_block(columns[i], y, exits, now.index, EXITS, now.key_low, now.key_high)
@@ -256,27 +268,47 @@ def _likely_probability(drift: float, variance: float, v: float) -> float:
 
 
 @njit(**INLINE)
-def _wait(
-    d: float,
-    c: float,
-    variance: float,
-    squared: float,
-    accept: float,
-    y: int,
-    x: int,
-    exits: int,
-    now: Interval,
-) -> float:
-    """Microseconds until a threshold at distance d with drift c towards it."""
+def _take_likely_exits(
+    left: int,
+    drifts: NDArray[np.float64],
+    variances: NDArray[np.float64],
+    volts: NDArray[np.float64],
+    squares: NDArray[np.float64],
+    accepts: NDArray[np.float64],
+    sides: NDArray[np.float64],
+    gaps: NDArray[np.float64],
+    waits: NDArray[np.float64],
+) -> None:
+    """Side, distance and waiting time of exits on the side that the drift goes to."""
+    for i in range(left):
+        c = abs(drifts[i])
+        side = select(drifts[i] > 0.0, 1.0, -1.0)
+        d = 1.0 - side * volts[i]
+        d = select(d > CLOSEST, d, CLOSEST)
+        a = variances[i] * squares[i] / (2.0 * d)
+        tau = d / (c + a + np.sqrt(a * (2.0 * c + a)))
+        # The other root, as a factor: a division of its own would become a branch that cannot be guessed.
+        way = c * tau
+        wide = accepts[i] * (d + way) > d
+        top, bottom = select(wide, d, 1.0), select(wide, way, 1.0)
+        waits[i] = tau * ((top / bottom) * (top / bottom))
+        sides[i], gaps[i] = side, d
+
+
+@njit(**INLINE)
+def _choose_exit(i: int, y: int, exits: int, now: Interval, block: int, scratch: Scratch) -> None:
+    """Replace an exit where the side against the drift is possible, and chosen by the draw."""
+    drift, variance, v = scratch.drift[block, i], scratch.variance[block, i], scratch.volts[block, i]
+    if scratch.choice[block, i] <= _likely_probability(drift, variance, v):
+        return
+    side = -1.0 if drift > 0.0 else 1.0
+    d, c = max(1.0 - side * v, CLOSEST), -abs(drift)
+    squared = scratch.square[block, i]
     if c < 0.0:
-        least = -4.0 * d * c / variance
-        squared = _squared_beyond(least, y, x, exits, now)
-        a = variance * squared / (2.0 * d)
-        return d / (a + c + math.sqrt(max(a * (2.0 * c + a), 0.0)))
+        squared = _squared_beyond(-4.0 * d * c / variance, y, scratch.columns[block, i], exits, now)
     a = variance * squared / (2.0 * d)
-    tau = d / (c + a + math.sqrt(a * (2.0 * c + a)))
-    way = c * tau
-    return select(accept * (d + way) > d, d * d / (c * way), tau)
+    scratch.wait[block, i] = d / (a + c + math.sqrt(max(a * (2.0 * c + a), 0.0)))
+    scratch.side[block, i], scratch.gap[block, i] = side, d
 
 
 @njit(**LOOP)
@@ -320,7 +352,9 @@ class VoltmeterPixels(PerPixelModel):
         width, height = self._size
         self._after = np.zeros((height, width), np.float32)
         row = (self._blocks, max(width, LANES))
-        kinds = [np.uint32] * 4 + [np.float32, np.bool_, np.int64] + [np.float64] * 7 + [np.float32]
+        kinds = (
+            [np.uint32] * 4 + [np.float32, np.bool_, np.int64] + [np.float64] * 11 + [np.int64, np.float32]
+        )
         self._scratch = Scratch._make(np.zeros(row, kind) for kind in kinds)
         return {
             "level": np.zeros((height, width), np.float32),

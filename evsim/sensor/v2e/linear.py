@@ -13,7 +13,7 @@ from evsim.sensor.sorting import Bins, Columns, scatter, tally, unpack
 from evsim.sensor.v2e.records import Fields, Light, Pass, Planes, Scratch
 from evsim.sensor.v2e.rows import ALL_LEAK, LABEL, ON, advance_row
 from evsim.sensor.v2e.shots import BATCH, draw_shots, shot_candidates
-from evsim.sensor.vector import LANES, append_above, select
+from evsim.sensor.vector import LANES, append_above, prefetch, select
 
 PIXEL = np.uint32(0xFFFC)
 """Bits of column and polarity in a key."""
@@ -151,8 +151,8 @@ def expand(block: int, now: Pass, scratch: Scratch, keys: NDArray[np.uint32], us
     count, key, deeper = scratch.count[block], scratch.key[block], scratch.deeper[block]
     first, spacing = scratch.first[block], scratch.spacing[block]
     zero, last = first.dtype.type(0), first.dtype.type(now.slots - 1)
-    used = append_above(count, np.int32(0), key, keys, used)
-    more = append_above(count, np.int32(1), scratch.column[block], deeper, 0)
+    used = append_above(count, np.int32(0), key, keys, used, False)
+    more = append_above(count, np.int32(1), scratch.column[block], deeper, 0, True)
     level = np.int32(1)
     while more > 0:
         out, columns = keys[used : used + more], deeper[:more]
@@ -181,8 +181,9 @@ def later_key(key: Any, pixel: Any) -> Any:
 
 @njit(**INLINE)
 def _forget_leak(count: NDArray[np.int32], leak_sum: NDArray[np.float32]) -> None:
+    # A product, because the compiler turns a choice into masked stores, which AVX2 processors do slowly.
     for x in range(count.size):
-        leak_sum[x] = select(count[x] > np.int32(0), np.float32(0), leak_sum[x])
+        leak_sum[x] = leak_sum[x] * select(count[x] > np.int32(0), np.float32(0), np.float32(1))
 
 
 @njit(**INLINE)
@@ -191,19 +192,19 @@ def _apply_dead_time(
 ) -> int:
     """Append the events of pixels that need a closer look, and take them out of the count."""
     if now.dead_time > now.slots // NEAR_BORDER:
-        found = _set_aside_by_history(block, y, planes, now, scratch)
+        _set_aside_by_history(block, y, planes, now, scratch)
     else:
-        found = _set_aside_at_borders(block, now, scratch)
+        _set_aside_at_borders(block, now, scratch)
+    columns = scratch.deeper[block]
+    found = append_above(scratch.aside[block], np.int32(0), scratch.column[block], columns, 0, True)
     if found:
-        columns = scratch.deeper[block]
-        append_above(scratch.aside[block], np.int32(0), scratch.column[block], columns, 0)
         used = _list_aside(block, y, columns[:found], planes, now, scratch, keys, used)
     return used
 
 
 @njit(**INLINE)
-def _set_aside_at_borders(block: int, now: Pass, scratch: Scratch) -> int:
-    """Set aside pixels with events close to each other or to a border of the interval; returns how many.
+def _set_aside_at_borders(block: int, now: Pass, scratch: Scratch) -> None:
+    """Set aside pixels with events close to each other or to a border of the interval.
 
     The events of all others lie further from their neighbours, known or to come, than the dead time, so
     that `Planes.last_event` need neither be read nor written for them.
@@ -213,11 +214,10 @@ def _set_aside_at_borders(block: int, now: Pass, scratch: Scratch) -> int:
     zero = first.dtype.type(0)
     last_slot, apart = first.dtype.type(now.slots - 1), first.dtype.type(now.dead_time + 2)
     early, late = np.int32(now.dead_time), np.int32(now.slots - now.dead_time)
-    found = np.int32(0)
     for x in range(count.size):
         n = count[x]
         begin = np.int32(key[x] >> np.uint32(16))
-        position = first[x] + first.dtype.type(n - np.int32(1)) * spacing[x]
+        position = first[x] + first.dtype.type(np.int32(n - np.int32(1))) * spacing[x]
         position = select(position > zero, position, zero)
         end = np.int32(select(position < last_slot, position, last_slot))
         # Rounding to slots and clamping to the interval take less than two slots from a spacing.
@@ -225,13 +225,11 @@ def _set_aside_at_borders(block: int, now: Pass, scratch: Scratch) -> int:
         clear = clear & (begin >= early) & (end < late)
         aside[x] = select(clear, np.int32(0), n)
         count[x] = select(clear, n, np.int32(0))
-        found += select(aside[x] > np.int32(0), np.int32(1), np.int32(0))
-    return found
 
 
 @njit(**INLINE)
-def _set_aside_by_history(block: int, y: int, planes: Planes, now: Pass, scratch: Scratch) -> int:
-    """Set aside pixels with events that follow another within the dead time; returns how many.
+def _set_aside_by_history(block: int, y: int, planes: Planes, now: Pass, scratch: Scratch) -> None:
+    """Set aside pixels with events that follow another within the dead time.
 
     The last event of all others is recorded here.
     """
@@ -240,11 +238,10 @@ def _set_aside_by_history(block: int, y: int, planes: Planes, now: Pass, scratch
     zero = first.dtype.type(0)
     last_slot, apart = first.dtype.type(now.slots - 1), first.dtype.type(now.dead_time + 2)
     start, dead_time = np.int32(now.start), np.int32(now.dead_time)
-    found = np.int32(0)
     for x in range(count.size):
         n = count[x]
         begin = np.int32(start + np.int32(key[x] >> np.uint32(16)))
-        position = first[x] + first.dtype.type(n - np.int32(1)) * spacing[x]
+        position = first[x] + first.dtype.type(np.int32(n - np.int32(1))) * spacing[x]
         position = select(position > zero, position, zero)
         end = np.int32(start + np.int32(select(position < last_slot, position, last_slot)))
         clear = (n == np.int32(1)) | ((spacing[x] >= apart) & (first[x] >= zero))
@@ -252,8 +249,6 @@ def _set_aside_by_history(block: int, y: int, planes: Planes, now: Pass, scratch
         last_event[x] = select(clear & (n > np.int32(0)), end, last_event[x])
         aside[x] = select(clear, np.int32(0), n)
         count[x] = select(clear, n, np.int32(0))
-        found += select(aside[x] > np.int32(0), np.int32(1), np.int32(0))
-    return found
 
 
 @njit(**LOOP)
@@ -271,6 +266,9 @@ def _list_aside(
     first, spacing = scratch.first[block], scratch.spacing[block]
     key, aside = scratch.key[block], scratch.aside[block]
     leak_sum = planes.leak_sum[min(y, planes.leak_sum.shape[0] - 1)]
+    last_event = planes.last_event[y]
+    for i in range(columns.size):
+        prefetch(last_event, np.int64(columns[i]))
     for x in columns:
         accepted = 0
         last = np.int64(planes.last_event[y, x])

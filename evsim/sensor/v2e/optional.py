@@ -24,6 +24,7 @@ from evsim.sensor.v2e.model import V2ePixels
 from evsim.sensor.v2e.records import Fields, Light, Pass, Planes, Scratch
 from evsim.sensor.v2e.rows import (
     ON,
+    bypass_level,
     count_crossings,
     leak_away,
     load_filtered,
@@ -31,6 +32,7 @@ from evsim.sensor.v2e.rows import (
     mark_later_leaks,
 )
 from evsim.sensor.v2e.shots import shot_candidates
+from evsim.sensor.vector import select
 
 # Purposes of random words, beside those of the passes (0 to 2) and of the fixed pattern (16 to 19).
 NOISE_RADIUS, NOISE_ANGLE, HIGH_PASS_RADIUS, HIGH_PASS_ANGLE = 8, 9, 20, 21
@@ -314,8 +316,10 @@ def follow_light(
             for x in range(row.size):
                 values[x] = logs[y, x]
         load_random(0, y, planes, fields, now, scratch)
+        words, one, level = scratch.words[0], alpha.dtype.type(1), bypass_level(fields, now)
         for x in range(row.size):
-            row[x] = (alpha.dtype.type(1) - alpha[x]) * row[x] + alpha[x] * values[x]
+            weight = select(np.uint32(words[x] & np.uint32(0xFFF)) < level, one, alpha[x])
+            row[x] = (one - weight) * row[x] + weight * values[x]
             jitter[y, x] = scratch.jitter[0, x]
 
 

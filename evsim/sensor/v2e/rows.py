@@ -24,7 +24,7 @@ FILTER_WORDS = np.uint32(0)
 LINE = 16
 """Floats in a cache line."""
 DITHER_MEAN = np.float32(8 * 16 + 7.5)
-DITHER_DEVIATION = np.float32(math.sqrt(4 * 16**2 + (16**2 - 1) / 12))
+DITHER_SCALE = np.float32(1 / math.sqrt(4 * 16**2 + (16**2 - 1) / 12))
 ON, LEAK, ALL_LEAK, LABEL = np.uint32(4), np.uint32(2), np.uint32(3), np.uint32(3)
 """Bits of a key. The first key of a pixel carries label 3 where its later events are leak, too."""
 
@@ -67,7 +67,8 @@ def advance_row(
     if now.filtered or now.leaks:
         load_filtered(light, y, values, alpha)
         load_random(block, y, planes, fields, now, scratch)
-        _follow_filtered(values, alpha, low_pass, base, before)
+        words, level = scratch.words[block], bypass_level(fields, now)
+        _follow_filtered(values, alpha, words, level, low_pass, base, before)
         if now.leaks:
             leak_away(jitter, leak_rate, theta_on, base, leak_sum, now.seconds, now.jitter)
     else:
@@ -168,22 +169,19 @@ def _exact_alpha(light: Light, y: int, alpha: NDArray[Any]) -> None:
 
 @njit(**INLINE)
 def load_random(block: int, y: int, planes: Planes, fields: Fields, now: Pass, scratch: Scratch) -> None:
-    """Let pixels bypass the low-pass, and draw the jitter of the leak."""
+    """Draw the random words and the jitter of the leak; given bypasses of the low-pass enter its weights."""
     alpha, jitter = scratch.alpha[block], scratch.jitter[block]
     if now.draws:
         words = scratch.words[block]
         _draw_words(y, planes, now, words)
         words = words[: alpha.size]
-        if not fields.has_bypass and now.bypass_level:
-            level = now.bypass_level
-            for x in range(words.size):
-                alpha[x] = select((words[x] & np.uint32(0xFFF)) < level, alpha.dtype.type(1), alpha[x])
         if not fields.has_jitter:
             # Sum of 16 fair bits, smoothed by a uniform of 16 steps: normal but for a kurtosis of -0.12.
             for x in range(words.size):
                 ones = np.int32(bit_count(words[x] & np.uint32(0xFFFF0000)))
                 dither = np.int32((words[x] >> np.uint32(12)) & np.uint32(0xF))
-                jitter[x] = (np.float32(ones * np.int32(16) + dither) - DITHER_MEAN) / DITHER_DEVIATION
+                total = np.int32(np.int32(ones << np.int32(4)) | dither)
+                jitter[x] = (np.float32(total) - DITHER_MEAN) * DITHER_SCALE
     if fields.has_bypass:
         explicit = fields.bypass[y]
         for x in range(explicit.size):
@@ -249,17 +247,27 @@ def _follow(
 
 
 @njit(**INLINE)
+def bypass_level(fields: Fields, now: Pass) -> Any:
+    """Below how much of 4096 the low bits of a pixel's word let it bypass the low-pass."""
+    return np.uint32(0) if fields.has_bypass else now.bypass_level
+
+
+@njit(**INLINE)
 def _follow_filtered(
     values: NDArray[np.float32],
     alpha: NDArray[Any],
+    words: NDArray[np.uint32],
+    level: Any,
     low_pass: NDArray[Any],
     base: NDArray[Any],
     before: NDArray[Any],
 ) -> None:
+    one = alpha.dtype.type(1)
     for x in range(values.size):
         old = low_pass[x]
         before[x] = old - base[x]
-        low_pass[x] = (alpha.dtype.type(1) - alpha[x]) * old + alpha[x] * values[x]
+        weight = select(np.uint32(words[x] & np.uint32(0xFFF)) < level, one, alpha[x])
+        low_pass[x] = (one - weight) * old + weight * values[x]
 
 
 @njit(**INLINE)
