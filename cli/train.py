@@ -36,6 +36,12 @@ EXIT_CODES = {"interrupted": 130, "terminated": 143}
 @click.option(
     "--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Override a field: training.steps=2000."
 )
+@click.option(
+    "--simulate",
+    default=None,
+    metavar="PRESET",
+    help="RECORDINGS are clips: simulate their events while training, with a sensor drawn for each sample.",
+)
 @click.option("--weights", default=None, metavar="FILE|NAME", help="Start from these: `evsim weights list`.")
 @click.option("--steps", type=click.IntRange(1), default=None, help="Optimiser steps.  [default: 10000]")
 @click.option("--device", default=None, help="cpu, cuda, cuda:N or mps.  [default: the first GPU, else cpu]")
@@ -49,7 +55,8 @@ EXIT_CODES = {"interrupted": 130, "terminated": 143}
 def train(network: str, recordings: tuple[str, ...], output: Path | None, **options: Any) -> None:
     """Train a network: firenet.
 
-    RECORDINGS are event files of any format, lists of them, or folders of them such as a run's.
+    RECORDINGS are event files of any format, lists of them, or folders of them such as a run's; with
+    --simulate videos, folders of images, stills, or folders of those.
 
     Example: evsim train firenet run/train --validation run/val -o firenet-1 --steps 20000
     """
@@ -106,6 +113,8 @@ def _tree(recordings: tuple[str, ...], output: Path | None, options: dict[str, A
             if paths
         },
     }
+    if options["simulate"] is not None:
+        given["data"]["simulation"] = {"preset": options["simulate"]}
     if options["weights"] is not None:
         given["initial_weights"] = options["weights"]
     return configuration.merge(tree, given)

@@ -16,7 +16,7 @@ if (_root / "setup.cfg").is_file():
     __path__.append(str(_root))  # source checkout: the folders beside evsim/ are its subpackages
 
 __version__ = "0.1.0"
-__all__ = ["Events", "Simulator", "open_events", "save_events", "simulate"]
+__all__ = ["Events", "Simulator", "open_events", "save_events", "simulate", "simulate_voxels"]
 
 _HOME = {
     "Events": "evsim.events",
@@ -24,6 +24,7 @@ _HOME = {
     "open_events": "evsim.formats",
     "save_events": "evsim.formats",
     "simulate": "evsim.chain",
+    "simulate_voxels": "evsim.chain",
 }
 
 

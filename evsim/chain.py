@@ -7,7 +7,7 @@ This is the only module that joins the rooms. `ClipSimulation` streams one clip 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, NamedTuple
@@ -22,7 +22,10 @@ from evsim.events import LABEL_NAMES, Events
 from evsim.isp import IspConfig, IspParameters, draw_parameters, frame_noise_key, unprocess
 from evsim.media import ArraySource, Frame, FrameSource, Transfer
 from evsim.registry import nearest
-from evsim.sensor import SensorConfig, Simulator
+from evsim.represent import VOXEL_RULES, placement_in_window
+from evsim.represent.rules import Polarity
+from evsim.represent.voxels import channels
+from evsim.sensor import EventSum, SensorConfig, Simulator
 from evsim.upsample import Interpolator, UpsampleConfig, upsample
 
 DEFAULT_PRESET = "sim2real"
@@ -74,6 +77,18 @@ class Step(NamedTuple):
     events: Events
 
 
+class Interval(NamedTuple):
+    """What the time between two source frames brought.
+
+    frame: the frame that ends it, before the inverse ISP. target: what `make` gave for it, with its events
+    added. events: how many.
+    """
+
+    frame: Frame
+    target: EventSum
+    events: int
+
+
 @dataclass
 class StageClock:
     """Seconds spent in each stage and the counts they processed, while a clip streams."""
@@ -105,6 +120,7 @@ class ClipSimulation:
 
     source: the clip. config: see `SimulationConfig`. seed, clip: decide every random draw.
     threads: of the sensor pass, None for all cores. interpolator: replaces the configured upsampling method.
+    watch: may be set; called by the sensor after every pass, see `Simulator`.
     The first step has no events: K frames give K - 1 intervals.
     Raises ConfigError where the sensor expects logarithms and would get light, or the other way round.
     """
@@ -126,19 +142,62 @@ class ClipSimulation:
         self.clip = clip
         self.clock = StageClock()
         self.isp_parameters: IspParameters = draw_parameters(config.isp, seed, clip)
+        self.watch: Callable[[Simulator, NDArray[Any], int], None] | None = None
         self._threads = threads
         self._interpolator = interpolator
+        self._read_ns = 0
 
     def __iter__(self) -> Iterator[Step]:
-        self.clock = clock = StageClock()
-        simulator = Simulator(
-            self.config.sensor,
-            (self.source.width, self.source.height),
-            seed=self.seed,
-            clip=self.clip,
-            threads=self._threads,
-        )
-        decoded = _timed(iter(self.source), clock, "decode")
+        simulator, clock = self._simulator(), self.clock
+        for frame, light in self._lit_frames():
+            started = time.perf_counter()
+            events = simulator.step(light, frame.t_ns, cut=frame.cut)
+            clock.seconds["sensor"] += time.perf_counter() - started
+            clock.count(frame, events)
+            yield Step(frame, light, events)
+        self._require_intervals()
+
+    def intervals(self, make: Callable[[int, int], EventSum]) -> Iterator[Interval]:
+        """One `Interval` for every two consecutive frames of the source, its events added up, not listed.
+
+        make: called with the times of both frames, nanoseconds, before the first event; gives what the events
+        between them are added to (`voxel_target`, `count_target`). `clock` counts frames and events, not
+        polarities and labels.
+        """
+        simulator, clock = self._simulator(), self.clock
+        target: EventSum | None = None
+        total, begun_ns = 0, 0
+        for frame, light in self._lit_frames():
+            started = time.perf_counter()
+            if clock.frames == 0:
+                simulator.step(light, frame.t_ns)
+            else:
+                # The upsampler has read the frame that ends the interval before it gives the first between.
+                target = target or make(begun_ns, self._read_ns)
+                total += simulator.add(light, frame.t_ns, target, cut=frame.cut)
+            clock.seconds["sensor"] += time.perf_counter() - started
+            clock.frames += 1
+            clock.cuts += frame.cut
+            if frame.source_index is None:
+                continue
+            clock.source_frames += 1
+            clock.events += total
+            if target is not None:
+                yield Interval(frame, target, total)
+            target, total, begun_ns = None, 0, frame.t_ns
+        self._require_intervals()
+
+    def _simulator(self) -> Simulator:
+        self.clock = StageClock()
+        size = (self.source.width, self.source.height)
+        simulator = Simulator(self.config.sensor, size, seed=self.seed, clip=self.clip, threads=self._threads)
+        simulator.watch = self.watch
+        return simulator
+
+    def _lit_frames(self) -> Iterator[tuple[Frame, NDArray[Any]]]:
+        """Every frame of the upsampled clip, and what the sensor sees of it."""
+        clock = self.clock
+        decoded = self._note_times(_timed(iter(self.source), clock, "decode"))
         dense = _timed(
             upsample(decoded, self.config.upsample, interpolator=self._interpolator),
             clock,
@@ -148,15 +207,18 @@ class ClipSimulation:
         for frame in dense:
             started = time.perf_counter()
             light = self._light(frame, clock.frames)
-            seen = time.perf_counter()
-            events = simulator.step(light, frame.t_ns, cut=frame.cut)
-            clock.seconds["isp"] += seen - started
-            clock.seconds["sensor"] += time.perf_counter() - seen
-            clock.count(frame, events)
-            yield Step(frame, light, events)
-        if clock.frames < 2:
+            clock.seconds["isp"] += time.perf_counter() - started
+            yield frame, light
+
+    def _note_times(self, decoded: Iterator[Frame]) -> Iterator[Frame]:
+        for frame in decoded:
+            self._read_ns = frame.t_ns
+            yield frame
+
+    def _require_intervals(self) -> None:
+        if self.clock.frames < 2:
             raise InputError(
-                f"{self.source.name} gave {clock.frames} frame(s), expected at least 2: "
+                f"{self.source.name} gave {self.clock.frames} frame(s), expected at least 2: "
                 "events need an interval"
             )
 
@@ -216,18 +278,75 @@ def simulate(
 
     Raises InputError for frames or times that cannot be used, ConfigError for a wrong field.
     """
-    if config is None:
-        config = resolve(
-            configuration.merge(read_preset(preset), configuration.parse_overrides(overrides)), seed, clip
-        )
-    elif overrides:
-        config = resolve(
-            configuration.merge(configuration.to_tree(config), configuration.parse_overrides(overrides)),
-            seed,
-            clip,
-        )
+    config = _configuration(preset, config, overrides, seed, clip)
     simulation = ClipSimulation(ArraySource(frames, times, transfer=transfer), config, seed=seed, clip=clip)
     return Events.concatenate(step.events for step in simulation)
+
+
+def voxel_target(
+    size: tuple[int, int], bins: int, *, rule: str = "e2vid", polarity: Polarity | None = None
+) -> Callable[[int, int], EventSum]:
+    """For `ClipSimulation.intervals`: float32 (channels, H, W) voxel grids of the intervals.
+
+    size: (width, height). rule, polarity: of `evsim.represent.voxel_grid`, to whose grid of the listed events
+    with window=(t0, t1) each is equal up to rounding. Raises InputError for unknown names and for rules that
+    need the events (ner, which is zero for fewer than three).
+    """
+    if VOXEL_RULES[rule].minimum_events > 1:
+        raise InputError(
+            f"rule {rule!r} gives zeros for fewer than {VOXEL_RULES[rule].minimum_events} events, which only "
+            "listed events tell; choose another, or list them"
+        )
+    width, height = size
+    planes = channels(bins, polarity or VOXEL_RULES[rule].polarity)
+
+    def make(t0_ns: int, t1_ns: int) -> EventSum:
+        window = (t0_ns / 1000, t1_ns / 1000)
+        placement, layout = placement_in_window(rule, bins, window, polarity=polarity)
+        return EventSum(np.zeros((planes, height, width), np.float32), bins, placement, layout, window)
+
+    return make
+
+
+def count_target(size: tuple[int, int]) -> Callable[[int, int], EventSum]:
+    """For `ClipSimulation.intervals`: int32 (2, H, W), ON and OFF events of each pixel in each interval."""
+    return lambda t0_ns, t1_ns: EventSum.counts(np.zeros((2, *size[::-1]), np.int32))
+
+
+def simulate_voxels(
+    frames: NDArray[Any] | Sequence[NDArray[Any]],
+    times: NDArray[np.int64] | Sequence[int] | float,
+    bins: int,
+    *,
+    rule: str = "e2vid",
+    polarity: Polarity | None = None,
+    preset: str = DEFAULT_PRESET,
+    config: SimulationConfig | None = None,
+    overrides: Sequence[str] = (),
+    seed: int = 0,
+    clip: str = "",
+    transfer: Transfer = "srgb",
+) -> NDArray[np.float32]:
+    """float32 (T - 1, channels, H, W): a voxel grid for every two consecutive frames of a clip in memory.
+
+    The events are those of `simulate` with the same arguments; they are added up and never listed. rule,
+    polarity: see `voxel_target`; bins span the interval between the frames. Raises as `simulate`.
+    """
+    chosen = _configuration(preset, config, overrides, seed, clip)
+    source = ArraySource(frames, times, transfer=transfer)
+    make = voxel_target((source.width, source.height), bins, rule=rule, polarity=polarity)
+    simulation = ClipSimulation(source, chosen, seed=seed, clip=clip)
+    return np.stack([interval.target.out for interval in simulation.intervals(make)])
+
+
+def _configuration(
+    preset: str, config: SimulationConfig | None, overrides: Sequence[str], seed: int, clip: str
+) -> SimulationConfig:
+    """A preset or a whole configuration, with overrides."""
+    if config is not None and not overrides:
+        return config
+    tree = read_preset(preset) if config is None else configuration.to_tree(config)
+    return resolve(configuration.merge(tree, configuration.parse_overrides(overrides)), seed, clip)
 
 
 def content_record(simulation: ClipSimulation) -> Tree:

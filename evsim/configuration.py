@@ -28,6 +28,7 @@ from evsim.registry import nearest
 C = TypeVar("C")
 Tree = dict[str, Any]
 
+_POWER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+$")
 _DRAW = re.compile(r"^(uniform|normal|loguniform|choice)\((.*)\)$")
 
 
@@ -158,7 +159,7 @@ def require_range(name: str, value: float, low: float, high: float = float("inf"
 def _draw(text: str, place: str, draws: RandomDraws) -> Any:
     match = _DRAW.match(text)
     assert match is not None
-    kind, arguments = match[1], yaml.safe_load(f"[{match[2]}]")
+    kind, arguments = match[1], [_as_number(value) for value in yaml.safe_load(f"[{match[2]}]")]
     if kind == "choice":
         if not arguments:
             raise ConfigError(f"{place} = {text!r} has nothing to choose from")
@@ -170,6 +171,11 @@ def _draw(text: str, place: str, draws: RandomDraws) -> Any:
     if kind == "loguniform" and min(low, high) <= 0:
         raise ConfigError(f"{place} = {text!r}, expected positive bounds")
     return getattr(draws, kind)(low, high)
+
+
+def _as_number(value: Any) -> Any:
+    """1e-4, which is text in YAML (it wants 1.0e-4), as the number that everyone means by it."""
+    return float(value) if isinstance(value, str) and _POWER.match(value.strip()) else value
 
 
 def _convert(hint: Any, value: Any, place: str) -> Any:
@@ -189,8 +195,14 @@ def _convert(hint: Any, value: Any, place: str) -> Any:
         return _convert_union(arguments, value, place)
     if origin is tuple:
         return _convert_tuple(arguments, value, place)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{place} = {value!r}, expected a mapping of fields")
+        return dict(value)
+    if hint is float:
+        value = _as_number(value)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"{place} = {value!r} ({type(value).__name__}), expected {hint.__name__}")
     return value

@@ -32,6 +32,10 @@ class RandomDraws:
     def __init__(self, seed: int, clip: str, purpose: str) -> None:
         self._bits = np.random.Philox(key=derive_key(seed, clip, purpose))
 
+    def seed(self) -> int:
+        """A seed for draws of their own: uniform over 0..2^63 - 1."""
+        return int(self._bits.random_raw()) >> 1
+
     def fraction(self) -> float:
         """Uniform in the open interval (0, 1), 52 bits."""
         return ((int(self._bits.random_raw()) >> 12) + 0.5) * 2.0**-52

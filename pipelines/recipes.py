@@ -6,22 +6,19 @@ that a data set may lie anywhere.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from evsim.configuration import Tree
 from evsim.errors import InputError
-from evsim.media.image import image_kind, natural_key
+from evsim.media.finding import clips_below, entries, has_images
+from evsim.media.image import natural_key
 from evsim.registry import Registry
 
 GOPRO_FPS = 240.0
 REDS_FPS = {"orig": 120.0, "sharp": 24.0}
 """REDS was shot at 120 frames per second; its `sharp` frames are 24 per second."""
-VIDEO_SUFFIXES = frozenset(
-    {".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"}
-)
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ def find_gopro(root: Path, fps: float | None = None) -> ClipSet:
     clips, blurred = [], []
     for split in _splits(root, ("train", "test")):
         for folder in _subfolders(split):
-            if _has_images(folder):
+            if has_images(folder):
                 clips.append(Clip(_name(folder, root), folder, fps or GOPRO_FPS))
             elif (folder / "sharp").is_dir() or (folder / "blur").is_dir():
                 blurred.append(folder)
@@ -98,7 +95,7 @@ def find_reds(root: Path, fps: float | None = None) -> ClipSet:
         for version in _subfolders(split):
             words = version.name.lower().split("_")
             rate = fps or next((REDS_FPS[word] for word in words if word in REDS_FPS), None)
-            folders = [folder for folder in (version, *_subfolders(version)) if _has_images(folder)]
+            folders = [folder for folder in (version, *_subfolders(version)) if has_images(folder)]
             if {"blur", "bicubic", "comp"} & set(words):
                 notes.append(
                     f"{version.relative_to(root)} was left out: blurred, compressed or down-scaled frames"
@@ -117,11 +114,11 @@ def find_reds(root: Path, fps: float | None = None) -> ClipSet:
 
 def find_folders(root: Path, fps: float | None = None) -> ClipSet:
     """Every folder of images and every video under the root; an image folder needs timing files or `fps`."""
-    if _has_images(root):
+    if has_images(root):
         raise InputError(
             f"{root} holds frames itself: it is one clip, expected a tree of clips; use evsim simulate video"
         )
-    clips = [Clip(_name(path, root), path, fps) for path in _clips_below(root, set())]
+    clips = [Clip(_name(path, root), path, fps) for path in clips_below(root)]
     return _require_clips(clips, root, "folders of images, or videos")
 
 
@@ -158,39 +155,8 @@ def _require_clips(clips: list[Clip], root: Path, layout: str, notes: tuple[str,
     return ClipSet(tuple(sorted(clips, key=lambda clip: natural_key(clip.name))), notes)
 
 
-def _clips_below(folder: Path, seen: set[Path]) -> Iterator[Path]:
-    # Links may point upwards: a folder is entered once.
-    real = folder.resolve()
-    if real in seen:
-        return
-    seen.add(real)
-    for entry in _entries(folder):
-        if entry.is_dir():
-            if _has_images(entry) or _has_images(entry / "imgs"):
-                yield entry
-            yield from (path for path in _clips_below(entry, seen) if path != entry / "imgs")
-        elif entry.suffix.lower() in VIDEO_SUFFIXES:
-            yield entry
-
-
 def _subfolders(folder: Path) -> list[Path]:
-    return [entry for entry in _entries(folder) if entry.is_dir()]
-
-
-def _entries(folder: Path) -> list[Path]:
-    """What a folder holds, without hidden entries, in natural order."""
-    try:
-        names = [name for name in os.listdir(folder) if not name.startswith(".")]  # noqa: PTH208
-    except OSError as error:
-        raise InputError(f"cannot read {folder}: {error.strerror}") from error
-    return [folder / name for name in sorted(names, key=natural_key)]
-
-
-def _has_images(folder: Path) -> bool:
-    if not folder.is_dir():
-        return False
-    with os.scandir(folder) as entries:
-        return any(image_kind(entry.name) and not entry.name.startswith(".") for entry in entries)
+    return [entry for entry in entries(folder) if entry.is_dir()]
 
 
 def _name(path: Path, root: Path) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 
 import evsim
-from evsim.chain import ClipSimulation, preset_names, read_preset, resolve
+from evsim.chain import ClipSimulation, count_target, preset_names, read_preset, resolve
 from evsim.configuration import has_draws, merge, parse_overrides
 from evsim.errors import ConfigError, InputError
 from evsim.events import Events
 from evsim.media import ArraySource
+from evsim.represent import voxel_grid
 
 FPS = 120.0
 
@@ -173,3 +175,38 @@ def test_a_configuration_object_replaces_the_preset() -> None:
     assert same_events(
         evsim.simulate(frames, FPS, config=config), evsim.simulate(frames, FPS, preset="ideal")
     )
+
+
+@pytest.mark.parametrize(("rule", "polarity"), [("e2vid", None), ("openeb", "split"), ("timelens", None)])
+def test_voxels_of_a_clip_are_those_of_its_events(rule: str, polarity: Any) -> None:
+    frames = texture(0)
+    arguments: dict[str, Any] = {"preset": "sim2real", "overrides": ["upsample.factor=3"], "seed": 4}
+    grids = evsim.simulate_voxels(frames, 200.0, 4, rule=rule, polarity=polarity, **arguments)
+    events = evsim.simulate(frames, 200.0, **arguments)
+    assert len(events) > 1000
+    for k, grid in enumerate(grids):
+        inside = events.between(5000 * k + 1, 5000 * k + 5001)
+        wanted = voxel_grid(inside, 4, rule=rule, polarity=polarity, window=(5000 * k, 5000 * (k + 1)))
+        np.testing.assert_allclose(grid, wanted, atol=2e-5)
+
+
+def test_intervals_of_a_clip_are_counted_also_across_a_cut() -> None:
+    frames = np.concatenate([texture(0, 3), 255 - texture(7, 4)[:, ::-1]])
+    config = resolve(merge(read_preset("v2e-noisy"), {"upsample": {"factor": 2}}), 0, "")
+    simulation = ClipSimulation(ArraySource(frames, 100.0), config)
+    size = (frames.shape[2], frames.shape[1])
+    counted = [
+        (found.target.out.sum((1, 2)), found.events) for found in simulation.intervals(count_target(size))
+    ]
+    assert simulation.clock.cuts == 1
+    assert simulation.clock.events == sum(events for _, events in counted)
+    steps = list(ClipSimulation(ArraySource(frames, 100.0), config))[1:]
+    for (sums, events), pair in zip(counted, zip(steps[::2], steps[1::2], strict=True), strict=True):
+        on = sum(int(step.events.p.sum()) for step in pair)
+        assert sums.tolist() == [on, events - on]
+        assert events == sum(len(step.events) for step in pair)
+
+
+def test_a_rule_that_needs_the_events_is_refused() -> None:
+    with pytest.raises(InputError, match="rule 'ner' gives zeros for fewer than 3 events"):
+        evsim.simulate_voxels(texture(0, 3), 100.0, 4, rule="ner")

@@ -50,6 +50,13 @@ def test_overrides_reach_nested_fields_and_leave_the_rest() -> None:
     )
 
 
+@pytest.mark.parametrize("text", ["3e-4", "3E-4", "3.0e-4", "loguniform(3e-4, 3e-4)"])
+def test_powers_of_ten_need_no_point(text: str) -> None:
+    tree = resolve_draws(parse_overrides([f"limit={text}", f"filter.cutoff_hz={text}"]), 0, "")
+    found = build(Example, tree)
+    assert (found.limit, found.filter.cutoff_hz) == pytest.approx((3e-4, 3e-4))
+
+
 def test_a_configuration_survives_being_written_and_read(tmp_path: Path) -> None:
     config = Example(limit=0.5, span=(2.0, 3.0), filter=Filter(order="second"))
     path = tmp_path / "config.yaml"

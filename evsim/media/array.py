@@ -74,7 +74,11 @@ class ArraySource(Source):
         )
 
     def __iter__(self) -> Iterator[Frame]:
-        for index, t_ns in zip(self._chosen, self.t_ns.tolist()):
+        return self.stretch(0, len(self._chosen))
+
+    def stretch(self, first: int, last: int) -> Iterator[Frame]:
+        """The frames first..last - 1 of the selection; no others are touched."""
+        for index, t_ns in zip(self._chosen[first:last], self.t_ns[first:last].tolist()):
             image = require_image(np.asarray(self.frames[index]), f"{self.name} frame {index}")
             require_light(image, f"{self.name} frame {index}", self.transfer)
             yield Frame(self._fit(image, f"frame {index}"), t_ns, False, index)

@@ -71,8 +71,12 @@ class ImageFilesSource(Source):
         )
 
     def __iter__(self) -> Iterator[Frame]:
+        return self.stretch(0, len(self._chosen))
+
+    def stretch(self, first: int, last: int) -> Iterator[Frame]:
+        """The frames first..last - 1 of the selection; no other file is read."""
         transparent: list[str] = []
-        for index, t_ns in zip(self._chosen, self.t_ns.tolist()):
+        for index, t_ns in zip(self._chosen[first:last], self.t_ns[first:last].tolist()):
             path = self.files[index]
             image, missing = read_image_and_alpha(path)
             if missing:

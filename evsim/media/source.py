@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -55,6 +56,10 @@ class Source:
 
     def __iter__(self) -> Iterator[Frame]:
         raise NotImplementedError
+
+    def stretch(self, first: int, last: int) -> Iterator[Frame]:
+        """The frames first..last - 1 of the selection; what lies before them may have to be decoded."""
+        return itertools.islice(iter(self), first, last)
 
     def describe(self) -> dict[str, Any]:
         """What is known without reading the clip: plain values, ready for JSON."""

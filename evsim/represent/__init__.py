@@ -7,7 +7,7 @@ from evsim.represent.normalization import NORMALIZATIONS, normalize
 from evsim.represent.rules import VOXEL_RULES, VoxelRule
 from evsim.represent.stacks import EvinrStack, evinr_stack, stacked_histogram
 from evsim.represent.targets import TargetVoxels, frames_to_voxel, reverse_time, target_voxels
-from evsim.represent.voxels import voxel_grid, voxel_grids
+from evsim.represent.voxels import placement_in_window, voxel_grid, voxel_grids
 
 __all__ = [
     "NORMALIZATIONS",
@@ -23,6 +23,7 @@ __all__ = [
     "frames_to_voxel",
     "integrate",
     "normalize",
+    "placement_in_window",
     "polarity_frames",
     "reverse_time",
     "stacked_histogram",

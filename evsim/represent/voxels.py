@@ -14,7 +14,7 @@ from evsim.kernels.voxelize import Placement, PlaneLayout, voxelize
 from evsim.represent.arrays import is_tensor, output, positions, same_kind, take
 from evsim.represent.normalization import normalize
 from evsim.represent.pixels import has_subpixels
-from evsim.represent.rules import VOXEL_RULES, Interpolation, Polarity
+from evsim.represent.rules import VOXEL_RULES, Interpolation, Polarity, VoxelRule
 
 _FIRST_AND_LAST = np.array([0, -1])
 
@@ -208,16 +208,8 @@ def fill_windows(
             f"the events have sub-pixel coordinates, which rule {name!r} does not define; round them to "
             "whole pixels first"
         )
-    how, offset = rule.interpolation, rule.offset
-    if interpolation is not None and interpolation != how:
-        if interpolation not in ("linear", "nearest"):
-            raise InputError(f"interpolation {interpolation!r}, expected linear or nearest")
-        how, offset = interpolation, offset + (0.5 if interpolation == "nearest" else -0.5)
-    layout = {
-        "signed": PlaneLayout(bins, 1, 0, 0),
-        "split": PlaneLayout(2 * bins, 1, 0, bins),
-        "split_off_first": PlaneLayout(2 * bins, 1, bins, 0),
-    }[polarity]
+    how, offset = _interpolation(rule, interpolation)
+    layout = _layout(bins, polarity)
     least = rule.minimum_events if minimum_events is None else minimum_events
     if least > 1:
         few = ranges[:, 1] - ranges[:, 0] < least
@@ -258,6 +250,46 @@ def fill_windows(
             accumulate=True,
             **options,
         )
+
+
+def placement_in_window(
+    name: str,
+    bins: int,
+    window: tuple[float, float],
+    *,
+    polarity: Polarity | None = None,
+    interpolation: Interpolation | None = None,
+) -> tuple[Placement, PlaneLayout]:
+    """Where rule `name` puts the events of a window given in microseconds, for sums made without a list.
+
+    Arguments and errors are those of `voxel_grid`, whose planes the layout describes.
+    """
+    rule = VOXEL_RULES[name]
+    start, end = window
+    if not start < end:
+        raise InputError(f"window {start}..{end} us, expected a start before its end")
+    how, offset = _interpolation(rule, interpolation)
+    ends = np.array([start], np.float64), np.array([end - start + rule.extra_us], np.float64)
+    placement = Placement(*ends, float(rule.steps(bins)), offset, how, rule.edge)
+    channels(bins, polarity or rule.polarity)
+    return placement, _layout(bins, polarity or rule.polarity)
+
+
+def _interpolation(rule: VoxelRule, interpolation: Interpolation | None) -> tuple[Interpolation, float]:
+    """The rule's own interpolation and offset of the bin coordinate, or those of another one."""
+    if interpolation is None or interpolation == rule.interpolation:
+        return rule.interpolation, rule.offset
+    if interpolation not in ("linear", "nearest"):
+        raise InputError(f"interpolation {interpolation!r}, expected linear or nearest")
+    return interpolation, rule.offset + (0.5 if interpolation == "nearest" else -0.5)
+
+
+def _layout(bins: int, polarity: Polarity) -> PlaneLayout:
+    return {
+        "signed": PlaneLayout(bins, 1, 0, 0),
+        "split": PlaneLayout(2 * bins, 1, 0, bins),
+        "split_off_first": PlaneLayout(2 * bins, 1, bins, 0),
+    }[polarity]
 
 
 def _without(ranges: NDArray[np.int64], windows: list[int]) -> NDArray[np.int64]:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from evsim.errors import ConfigError
+from evsim.models.data.dataset import DrawnDataset
 from evsim.models.data.sequences import SequenceConfig, SequenceDataset, Transform
+from evsim.models.data.simulation import SimulatedDataset, SimulationData
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +27,21 @@ class RecordingData:
     """s, ms, us or ns, where files do not say."""
     sequences: SequenceConfig = field(default_factory=SequenceConfig)
     """Windows, sequences, crops and flips; validation takes the centre and no flips."""
+    simulation: SimulationData | None = None
+    """Take `train` as clips (videos, folders of images, stills) and simulate their events while loading."""
+    simulate_validation: bool = True
+    """With simulation: take `validation` as clips, too, with a sensor drawn once each; else recordings."""
 
-    def datasets(self, transform: Transform) -> tuple[SequenceDataset, SequenceDataset | None]:
+    def datasets(self, transform: Transform) -> tuple[DrawnDataset, DrawnDataset | None]:
         """The data sets to train on and to validate with. Raises ConfigError without recordings."""
         if not self.train:
             raise ConfigError("data.train names no recording; give event files or folders to train on")
         options: dict[str, Any] = {"size": self.size, "unit": self.unit}
-        train = SequenceDataset(self.train, self.sequences, transform=transform, options=options)
+        train: DrawnDataset
+        if self.simulation is None:
+            train = SequenceDataset(self.train, self.sequences, transform=transform, options=options)
+        else:
+            train = SimulatedDataset(self.train, self.simulation, self.sequences, transform=transform)
         if not self.validation:
             return train, None
         config = replace(
@@ -40,4 +50,6 @@ class RecordingData:
             stride=None,
             augmentation=self.sequences.augmentation.without_draws(),
         )
+        if self.simulation is not None and self.simulate_validation:
+            return train, SimulatedDataset(self.validation, self.simulation, config, transform=transform)
         return train, SequenceDataset(self.validation, config, transform=transform, options=options)

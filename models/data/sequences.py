@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -131,24 +130,34 @@ class SequenceDataset(DrawnDataset):
         )
 
 
-def voxel_sequences(bins: int, rule: str = "e2vid") -> Transform:
+@dataclass(frozen=True)
+class VoxelSequences:
     """The transform to {"voxels": float32 (T, bins, H, W), "images": float32 (T, 1, H, W) grey in 0..1}.
 
     Signed voxel grids. "images" is left out where the windows have none. Raises InputError for a sequence
     of which only some windows have an image.
     """
-    return partial(_voxel_sequence, bins=bins, rule=rule)
+
+    bins: int
+    rule: str = "e2vid"
+
+    def __call__(self, steps: list[Step]) -> dict[str, torch.Tensor]:
+        """The sample of one sequence."""
+        grids = [torch.from_numpy(voxel_grid(step.events, self.bins, rule=self.rule)) for step in steps]
+        images = [step.image for step in steps if step.image is not None]
+        if images and len(images) != len(steps):
+            raise InputError(
+                f"{len(images)} of {len(steps)} windows of a sequence have an image, expected all"
+            )
+        sample = {"voxels": torch.stack(grids)}
+        if images:
+            sample["images"] = torch.stack([torch.from_numpy(grey_light(image))[None] for image in images])
+        return sample
 
 
-def _voxel_sequence(steps: list[Step], *, bins: int, rule: str) -> dict[str, torch.Tensor]:
-    grids = [torch.from_numpy(voxel_grid(step.events, bins, rule=rule)) for step in steps]
-    images = [step.image for step in steps if step.image is not None]
-    if images and len(images) != len(steps):
-        raise InputError(f"{len(images)} of {len(steps)} windows of a sequence have an image, expected all")
-    sample = {"voxels": torch.stack(grids)}
-    if images:
-        sample["images"] = torch.stack([torch.from_numpy(grey_light(image))[None] for image in images])
-    return sample
+def voxel_sequences(bins: int, rule: str = "e2vid") -> VoxelSequences:
+    """The transform of a network that takes voxel grids of so many bins; see `VoxelSequences`."""
+    return VoxelSequences(bins, rule)
 
 
 def grey_light(image: NDArray[np.uint8]) -> NDArray[np.float32]:

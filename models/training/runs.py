@@ -77,6 +77,7 @@ def prepare(name: str, tree: Mapping[str, Any]) -> TrainingRun:
     if tree.get("name", name) != name:
         raise ConfigError(f"the configuration is for the network {tree['name']!r}, not for {name!r}")
     entry, found = registry.entry(name), task_entry(name)
+    tree = _with_draws_made(tree, name)
     fields = configuration.merge(found.training, tree.get("training") or {})
     training = configuration.build(TrainingConfig, fields, "training")
     task_config: Any = configuration.build(found.config, tree.get("task") or {}, "task")
@@ -102,6 +103,15 @@ def prepare(name: str, tree: Mapping[str, Any]) -> TrainingRun:
             "training": configuration.to_tree(training),
         },
     )
+
+
+def _with_draws_made(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Draws such as loguniform(1e-5, 1e-3) made once for the run, but those of the simulation of samples."""
+    data = dict(tree.get("data") or {})
+    of_samples = {key: data.pop(key) for key in ("simulation",) if key in data}
+    seed = (tree.get("training") or {}).get("seed", TrainingConfig.seed)
+    drawn = configuration.resolve_draws({**tree, "data": data}, seed, name)
+    return configuration.merge(drawn, {"data": of_samples})
 
 
 def task_entry(name: str) -> TaskEntry:
