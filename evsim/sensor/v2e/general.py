@@ -127,7 +127,7 @@ def list_grid(
             accepted = 0
             for q in range(count):
                 if dead_time > 0.0:
-                    if not seconds[q] - planes.last_event[y, x] > dead_time:
+                    if not np.float32(seconds[q] - planes.last_event[y, x]) > np.float32(dead_time):
                         continue
                     planes.last_event[y, x] = seconds[q]
                 found.t[used] = times[q]

@@ -287,12 +287,15 @@ class V2ePixels:
         # t0 may be large: only the offsets inside the interval go through floating point.
         times = t0_ns // 1000 + np.floor((t0_ns % 1000 + slots_ns) / 1000 + 0.5).astype(np.int64)
         times = np.clip(times, origin, last_us)
-        seconds = t0_ns * 1e-9 + slots_ns * 1e-9
+        # Slots a whole dead time apart are common: v2e's own rounding of seconds decides which of them fire.
+        start, end = t0_ns / 1e9, t1_ns / 1e9
+        apart = (end - start) / count
+        seconds = start + apart * (np.arange(count) + 1.0)
         if self._config.precision == "float64":
-            seconds = _single_precision_seconds(seconds[0], seconds[-1], count)
+            seconds = _single_precision_seconds(start + apart, end, count)
         # v2e applies the dead time only where it is longer than the distance of its slots.
-        dead_us = self._config.refractory_period_us
-        dead_time = dead_us * 1e-6 if dead_us * 1000 > (t1_ns - t0_ns) / count else 0.0
+        dead_time = self._config.refractory_period_us / 1e6
+        dead_time = dead_time if dead_time > apart else 0.0
         found = _make_found(total + candidates)
         used = general.list_grid(crossings, self._planes, seconds, times, dead_time, found)
         used = general.list_shots(
