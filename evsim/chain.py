@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -29,6 +29,8 @@ from evsim.sensor import EventSum, SensorConfig, Simulator
 from evsim.upsample import Interpolator, UpsampleConfig, upsample
 
 DEFAULT_PRESET = "sim2real"
+COLOR_PATTERN = "RGGB"
+"""Of the mosaic that `isp.grey: bayer` makes; the events of such a clip carry it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +154,8 @@ class ClipSimulation:
         for frame, light in self._lit_frames():
             started = time.perf_counter()
             events = simulator.step(light, frame.t_ns, cut=frame.cut)
+            if self._sees_colors(frame):
+                events = replace(events, color_pattern=COLOR_PATTERN)
             clock.seconds["sensor"] += time.perf_counter() - started
             clock.count(frame, events)
             yield Step(frame, light, events)
@@ -221,6 +225,11 @@ class ClipSimulation:
                 f"{self.source.name} gave {self.clock.frames} frame(s), expected at least 2: "
                 "events need an interval"
             )
+
+    def _sees_colors(self, frame: Frame) -> bool:
+        """Whether each pixel saw the light of its own colour filter."""
+        config = self.config.isp
+        return config.grey_rule == "bayer" and (frame.image.ndim == 3 or config.is_camera)
 
     def _light(self, frame: Frame, index: int) -> NDArray[Any]:
         config = self.config.isp

@@ -18,6 +18,10 @@ from evsim.errors import InputError
 SIGNAL, SHOT_NOISE, LEAK = 0, 1, 2
 LABEL_NAMES = {SIGNAL: "signal", SHOT_NOISE: "shot noise", LEAK: "leak"}
 
+COLORS = "RGB"
+COLOR_PATTERNS = ("RGGB",)
+"""Known colour filter arrays: the filters of a 2 x 2 cell, row by row, beginning at pixel (0, 0)."""
+
 STRUCTURED_DTYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", bool)])
 """tonic's event dtype."""
 
@@ -32,6 +36,7 @@ class Events:
     width, height: sensor size in pixels.
     t_origin: microseconds that nothing adds silently.
     label: uint8[N] or None: 0 signal, 1 shot noise, 2 leak.
+    color_pattern: "RGGB" where the pixels lie under a Bayer filter array that begins at pixel (0, 0).
 
     Construction checks nothing, so that slicing stays free: call `validate` where data enters.
     """
@@ -44,6 +49,7 @@ class Events:
     height: int
     t_origin: int = 0
     label: NDArray[np.uint8] | None = None
+    color_pattern: str | None = None
 
     @classmethod
     def empty(cls, width: int, height: int, *, t_origin: int = 0, labels: bool = False) -> Events:
@@ -77,6 +83,10 @@ class Events:
                 )
         full = [part for part in found if len(part)] or [first]
         for before, after in itertools.pairwise(full):
+            if after.color_pattern != before.color_pattern:
+                raise InputError(
+                    f"parts differ: colour pattern {after.color_pattern}, expected {before.color_pattern}"
+                )
             if after.t[0] < before.t[-1]:
                 raise InputError(
                     f"parts overlap: one ends at {before.t[-1]} us and the next begins at {after.t[0]} us; "
@@ -94,6 +104,7 @@ class Events:
             None
             if any(label is None for label in labels)
             else np.concatenate([x for x in labels if x is not None]),
+            full[0].color_pattern,
         )
 
     @classmethod
@@ -158,6 +169,21 @@ class Events:
         """Events with t0 <= t < t1 (microseconds of column `t`), as views."""
         first, last = np.searchsorted(self.t, [t0, t1])
         return self[first:last]
+
+    def colors(self) -> NDArray[np.uint8]:
+        """uint8[N]: the colour that each event saw, 0 red, 1 green, 2 blue (so 0 <= color < 3).
+
+        Raises InputError for events without a colour pattern, or of sub-pixel coordinates.
+        """
+        if self.color_pattern not in COLOR_PATTERNS:
+            raise InputError(
+                f"the colour pattern is {self.color_pattern}, expected {' or '.join(COLOR_PATTERNS)}: only a "
+                "sensor under a colour filter array sees colours (isp.grey=bayer simulates one)"
+            )
+        if self.x.dtype.kind == "f" or self.y.dtype.kind == "f":
+            raise InputError("the events have sub-pixel coordinates, which no single filter lies over")
+        cell = np.array([COLORS.index(name) for name in self.color_pattern], np.uint8)
+        return cell[(self.y % 2) * 2 + self.x % 2]
 
     def validate(self) -> Events:
         """Return self after checking lengths, dtypes, order, ranges and polarity once, vectorised.

@@ -6,14 +6,15 @@ The same reader takes RLED files and those of event_utils and its relatives; doc
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evsim.errors import FormatError
-from evsim.events import Events
+from evsim.events import COLOR_PATTERNS, Events
 from evsim.formats.catalogue import Format, register
 from evsim.formats.hdf5 import checked_dataset, hdf5_errors, holds, open_hdf5, plain_attributes
 from evsim.formats.index_checks import millisecond_defects, window_defects
@@ -113,6 +114,17 @@ class NativeRecording(IndexedRecording):
             attributes=attributes,
         )
         self._index = self._load_index()
+        self._color_pattern = self._read_color_pattern(attributes)
+
+    def _read_color_pattern(self, attributes: Mapping[str, Any]) -> str | None:
+        pattern = attributes.get("color_pattern")
+        if pattern is not None and pattern not in COLOR_PATTERNS:
+            raise FormatError(
+                self.path,
+                f"is {pattern!r}, expected {' or '.join(COLOR_PATTERNS)}",
+                place="attribute color_pattern",
+            )
+        return pattern
 
     def _load_index(self) -> NDArray[np.uint64] | None:
         """The index of milliseconds, which is small; only ours is known to count from the first event."""
@@ -221,6 +233,7 @@ class NativeRecording(IndexedRecording):
             self.height,
             self.t_origin,
             columns.get("label"),
+            self._color_pattern,
         )
 
     def _times(self, start: int, stop: int) -> NDArray[np.int64]:

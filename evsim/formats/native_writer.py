@@ -63,6 +63,7 @@ class NativeWriter(Hdf5Writer):
         self._filters = compression_filters(compression)
         self._windows = event_windows
         self._columns: dict[str, h5py.Dataset] = {}
+        self._color_pattern: str | None = None
 
     def _start(self, file: h5py.File) -> None:
         pixel = "<i2" if max(self.width, self.height) <= 32767 else "<u2"
@@ -84,6 +85,8 @@ class NativeWriter(Hdf5Writer):
         self._index.extend(events.t)
         for name, values in columns.items():
             append_rows(self._columns[name], values)
+        if events.color_pattern is not None:
+            self._color_pattern = events.color_pattern
         self._check()
 
     def _write_image(self, image: NDArray[np.uint8], t_us: float) -> None:
@@ -104,6 +107,8 @@ class NativeWriter(Hdf5Writer):
         for name, value in {**counted_attributes(self), **own_attributes(self)}.items():
             file.attrs[name] = np.int64(value) if isinstance(value, int) else value
         file.attrs["sensor_resolution"] = np.array([self.width, self.height], np.int64)
+        if self._color_pattern is not None:
+            file.attrs["color_pattern"] = self._color_pattern
 
     def _number_images(self, file: h5py.File) -> None:
         times = self._columns["ts"]

@@ -10,7 +10,19 @@ from evsim.errors import ConfigError
 
 SMALLEST_THRESHOLD = 0.01
 THRESHOLDS = frozenset({"contrast_threshold_on", "contrast_threshold_off", "contrast_threshold_spread"})
-EVERY_MODEL = frozenset({"model", "step_rate_hz", "substep", "float_full_scale"})
+EVERY_MODEL = frozenset(
+    {
+        "model",
+        "step_rate_hz",
+        "substep",
+        "float_full_scale",
+        "latency_us",
+        "latency_jitter_us",
+        "dead_pixel_fraction",
+        "hot_pixel_fraction",
+        "hot_pixel_rate_hz",
+    }
+)
 V2E_FIELDS = THRESHOLDS | {
     "cutoff_hz",
     "leak_rate_hz",
@@ -44,14 +56,12 @@ ICNS_FIELDS = frozenset(
     {
         "white_level",
         "time_constant_us",
-        "latency_us",
-        "latency_jitter_us",
         "noise_rate_on_hz",
         "noise_rate_off_hz",
     }
 )
 MODEL_FIELDS = {
-    "v2e": V2E_FIELDS,
+    "v2e": V2E_FIELDS | {"low_pass"},
     "idslpf": V2E_FIELDS,
     "esim": THRESHOLDS | {"refractory_period_us", "log_offset"},
     "voltmeter": VOLTMETER_FIELDS,
@@ -79,6 +89,8 @@ class SensorConfig:
     """Standard deviation of both thresholds from pixel to pixel (never below 0.01)."""
     cutoff_hz: float = 300.0
     """Corner frequency of the photoreceptor low-pass at white; falls with brightness. 0: no filter."""
+    low_pass: Literal["v2e", "exact"] = "v2e"
+    """Model v2e: one step per interval, bounded, or the filter's solution with its own crossing times."""
     leak_rate_hz: float = 0.01
     """ON events per pixel and second that leakage causes in a static scene."""
     leak_jitter: float = 0.1
@@ -117,6 +129,16 @@ class SensorConfig:
     """Divide intervals to reach step_rate_hz; otherwise one pass per interval and one warning."""
     float_full_scale: float = 1.0
     """Float frames: this value stands for 255 DN."""
+    latency_us: float | None = None
+    """From the crossing of the threshold to the event. Unset: 100 for model icns, else 0."""
+    latency_jitter_us: float | None = None
+    """Standard deviation of the latency from event to event. Unset: 10 for model icns, else 0."""
+    dead_pixel_fraction: float = 0.0
+    """Part of the pixels, chosen at random, that never give an event."""
+    hot_pixel_fraction: float = 0.0
+    """Part of the pixels, chosen at random, that give events of their own besides."""
+    hot_pixel_rate_hz: float = 100.0
+    """Events of their own that hot pixels give per second, ON and OFF together."""
     log_offset: float = 1e-3
     """Model esim: added to intensity (255 DN is 1) before the logarithm."""
     voltmeter_gain: float = 5.265
@@ -135,10 +157,6 @@ class SensorConfig:
     """Model icns: light of 255 DN, in the unit of which 1000 makes the filter as slow as time_constant_us."""
     time_constant_us: float = 40.0
     """Model icns: of the photoreceptor low-pass at light 1000; inversely proportional to light + 1."""
-    latency_us: float = 100.0
-    """Model icns: from the crossing of the threshold to the event."""
-    latency_jitter_us: float = 10.0
-    """Model icns: standard deviation of the latency from event to event."""
     noise_rate_on_hz: float = 0.1
     """Model icns: ON noise events per pixel and second, periodic with a random phase per pixel."""
     noise_rate_off_hz: float = 0.01
@@ -156,8 +174,13 @@ class SensorConfig:
         require_range("refractory_period_us", self.refractory_period_us, 0, 1e8)
         require_range("bypass_probability", self.bypass_probability, 0, 1)
         require_range("float_full_scale", self.float_full_scale, 1e-9, 1e9)
-        if self.step_rate_hz is not None:
-            require_range("step_rate_hz", self.step_rate_hz, 1e-3, 1e6)
+        for name, low, high in (
+            ("step_rate_hz", 1e-3, 1e6),
+            ("latency_us", 0, 1e4),
+            ("latency_jitter_us", 0, 1e4),
+        ):
+            if getattr(self, name) is not None:
+                require_range(name, getattr(self, name), low, high)
         for name, low, high in (
             ("log_offset", 1e-9, 1.0),
             ("voltmeter_gain", 0, 1e3),
@@ -168,8 +191,9 @@ class SensorConfig:
             ("voltmeter_noise_floor", 0, 1.0),
             ("white_level", 1.0, 1e9),
             ("time_constant_us", 0.01, 1e6),
-            ("latency_us", 0, 1e4),
-            ("latency_jitter_us", 0, 1e4),
+            ("dead_pixel_fraction", 0, 1),
+            ("hot_pixel_fraction", 0, 1),
+            ("hot_pixel_rate_hz", 1e-6, 1e6),
             ("noise_rate_on_hz", 0, 1e4),
             ("noise_rate_off_hz", 0, 1e4),
         ):
@@ -183,6 +207,7 @@ class SensorConfig:
             ("clock", ("linear", "grid")),
             ("precision", ("float32", "float64")),
             ("input", ("linear", "log")),
+            ("low_pass", ("v2e", "exact")),
         ):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} = {getattr(self, name)!r}, expected one of {', '.join(known)}")
@@ -196,6 +221,12 @@ class SensorConfig:
                 )
         self._check_options()
 
+        if self.dead_pixel_fraction + self.hot_pixel_fraction > 1:
+            raise ConfigError(
+                f"dead_pixel_fraction + hot_pixel_fraction = "
+                f"{self.dead_pixel_fraction + self.hot_pixel_fraction:g}, expected at most 1"
+            )
+
     def _check_options(self) -> None:
         """Options that need or exclude each other."""
         if self.photoreceptor_noise and not (self.shot_noise_rate_hz > 0 and self.cutoff_hz > 0):
@@ -203,6 +234,8 @@ class SensorConfig:
                 f"photoreceptor_noise with shot_noise_rate_hz = {self.shot_noise_rate_hz} and cutoff_hz = "
                 f"{self.cutoff_hz}, expected both above 0: they set its strength and its bandwidth"
             )
+        if self.low_pass == "exact":
+            self._check_exact()
         if self.scidvs_as_v2e and not self.scidvs:
             raise ConfigError("scidvs_as_v2e without scidvs, expected both: set scidvs, too")
         if self.input == "log" and self.float_full_scale != 1.0:
@@ -210,6 +243,23 @@ class SensorConfig:
                 f"float_full_scale = {self.float_full_scale} with input log, expected 1.0: the frames are "
                 "logarithms of DN and have no scale"
             )
+
+    def _check_exact(self) -> None:
+        """What the solution in closed form cannot be combined with."""
+        if self.cutoff_hz == 0:
+            raise ConfigError("low_pass = exact with cutoff_hz = 0, expected a cutoff: there is no filter")
+        for name, neutral in (
+            ("clock", "linear"),
+            ("photoreceptor_noise", False),
+            ("surround_distance_px", 0.0),
+            ("scidvs", False),
+            ("input", "linear"),
+        ):
+            if getattr(self, name) != neutral:
+                raise ConfigError(
+                    f"{name} = {getattr(self, name)!r} with low_pass = exact, expected {neutral!r}: its "
+                    "crossings have no closed form; set low_pass to v2e"
+                )
 
     def uses(self, name: str) -> bool:
         """Whether the model reads field `name`."""

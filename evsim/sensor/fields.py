@@ -19,11 +19,14 @@ class RandomFields(NamedTuple):
     """The fixed pattern of a sensor: float32 (H, W), or None for a field to be drawn or uniform.
 
     threshold_on, threshold_off: natural-log contrast. leak_rate_factor: multiplies the leak rate.
+    dead_pixels, hot_pixels: bool (H, W), pixels without events and with events of their own.
     """
 
     threshold_on: NDArray[np.float32] | None = None
     threshold_off: NDArray[np.float32] | None = None
     leak_rate_factor: NDArray[np.float32] | None = None
+    dead_pixels: NDArray[np.bool_] | None = None
+    hot_pixels: NDArray[np.bool_] | None = None
 
 
 class FrameFields(NamedTuple):

@@ -34,6 +34,7 @@ from evsim.sensor.vector import natural_log, select
 LATENCIES = np.uint32(3)
 ON_PHASE, OFF_PHASE = 20, 21  # purposes of the whole plane, like those of the fixed pattern
 ON, OFF, NOISE = 4, 0, 1
+LATENCY_US, JITTER_US = 100.0, 10.0  # ICNS's example
 LONGEST_DELAY_US = 10_000.0
 MARGIN_STEPS = 4
 """Of 2^-32 of the noise period."""
@@ -332,8 +333,8 @@ class IcnsPixels(PerPixelModel):
             t1_ns // 1000 - t0_ns // 1000,
             self._light,
             config.time_constant_us,
-            config.latency_us,
-            config.latency_jitter_us,
+            LATENCY_US if config.latency_us is None else config.latency_us,
+            JITTER_US if config.latency_jitter_us is None else config.latency_jitter_us,
             config.refractory_period_us,
             config.contrast_threshold_on,
             config.contrast_threshold_off,

@@ -21,8 +21,10 @@ from evsim.sensor.esim import EsimPixels
 from evsim.sensor.fields import FrameFields, RandomFields, draw_fixed_pattern
 from evsim.sensor.frames import check_frame, check_log_frame, to_dn
 from evsim.sensor.icns import IcnsPixels
+from evsim.sensor.readout import Readout, broken_fields, uses_readout
 from evsim.sensor.sorting import Columns
 from evsim.sensor.sums import EventSum
+from evsim.sensor.v2e.exact import ExactPixels
 from evsim.sensor.v2e.model import V2ePixels
 from evsim.sensor.v2e.optional import OptionalPixels, uses_options
 from evsim.sensor.voltmeter import VoltmeterPixels
@@ -66,8 +68,15 @@ class Simulator:
         self.passes = 0
         key = derive_key(seed, clip, "sensor")
         pattern = draw_fixed_pattern(config, self.size, key, fields)
-        model = OptionalPixels if uses_options(config) else PIXEL_MODELS[config.model]
-        self._pixels = model(config, self.size, key, pattern, _choose_threads(threads, self.size), recycle)
+        model = PIXEL_MODELS[config.model]
+        if uses_options(config):
+            model = OptionalPixels
+        elif config.low_pass == "exact":
+            model = ExactPixels
+        pixels = model(config, self.size, key, pattern, _choose_threads(threads, self.size), recycle)
+        if uses_readout(config, fields):
+            pixels = Readout(pixels, config, self.size, derive_key(seed, clip, "readout"), fields)
+        self._pixels = pixels
         self._t_ns: int | None = None
         self._previous: NDArray[Any] | None = None
         self._warned = False
@@ -179,6 +188,7 @@ class Simulator:
             state["seed"],
             state["clip"],
             threads=threads,
+            fields=broken_fields(pixels),
             recycle=recycle,
         )
         simulator._pixels.load(pixels)

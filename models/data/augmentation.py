@@ -28,7 +28,10 @@ class Placement:
     flip_y: bool = False
 
     def events(self, events: Events) -> Events:
-        """The events inside, with coordinates of the rectangle; polarity and times are kept."""
+        """The events inside, with coordinates of the rectangle; polarity and times are kept.
+
+        A colour pattern is kept where the rectangle begins with a whole cell of it and is not mirrored.
+        """
         right, bottom = self.left + self.width, self.top + self.height
         x, y = events.x, events.y
         if not (self.left == self.top == 0 and (self.width, self.height) == (events.width, events.height)):
@@ -38,7 +41,9 @@ class Placement:
             x = x.dtype.type(self.width - 1) - x
         if self.flip_y:
             y = y.dtype.type(self.height - 1) - y
-        return replace(events, x=x, y=y, width=self.width, height=self.height)
+        whole_cells = not (self.left % 2 or self.top % 2 or self.flip_x or self.flip_y)
+        pattern = events.color_pattern if whole_cells else None
+        return replace(events, x=x, y=y, width=self.width, height=self.height, color_pattern=pattern)
 
     def image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The same part of an image (H, W) or (H, W, 3)."""

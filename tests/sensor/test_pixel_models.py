@@ -217,7 +217,7 @@ def test_light_beyond_the_models_is_refused_and_changes_nothing(config: SensorCo
 @pytest.mark.parametrize(
     ("model", "fields"),
     [
-        ("v2e", {"latency_us": 50.0}),
+        ("v2e", {"time_constant_us": 50.0}),
         ("esim", {"cutoff_hz": 100.0}),
         ("esim", {"clock": "grid"}),
         ("voltmeter", {"contrast_threshold_on": 0.3}),

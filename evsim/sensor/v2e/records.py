@@ -17,7 +17,8 @@ class Light(NamedTuple):
     log_table: float32[codes]. alpha_table: float64[codes], weight of the new value in the low-pass.
     pair_table: uint64[codes], both as float32 in one word. dn: code value times this is DN 0..255.
     gain: interval over the low-pass time constant at white, 0 without filter.
-    exponential: the weight is 1 - exp(-e) instead of e.
+    largest: bound of e, the interval over the pixel's time constant. exponential: the weight is 1 - exp(-e)
+    instead of e.
     """
 
     kind: int
@@ -29,6 +30,7 @@ class Light(NamedTuple):
     pair_table: NDArray[np.uint64]
     dn: float
     gain: float
+    largest: float
     exponential: bool
 
 

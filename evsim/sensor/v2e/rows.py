@@ -163,7 +163,7 @@ def _exact_alpha(light: Light, y: int, alpha: NDArray[Any]) -> None:
         elif light.kind == UINT16:
             alpha[x] = light.alpha_table[light.codes16[y, x]]
         else:
-            e = min(1.0, relative_brightness(light.values[y, x] * light.dn) * light.gain)
+            e = min(light.largest, relative_brightness(light.values[y, x] * light.dn) * light.gain)
             alpha[x] = 1.0 - math.exp(-e) if light.exponential else e
 
 

@@ -84,7 +84,7 @@ def draw_shots(
     made = 0
     for i in range(batch):
         x = candidate + i if fields.has_shot else _scaled(words[0][i], width)
-        mean = _mean_at(_dn(light, y, x), now)
+        mean = _mean_at(dn_at(light, y, x), now)
         likely_on = mean * now.nominal_on / theta_on[x]
         likely_off = mean * now.nominal_off / theta_off[x]
         if fields.has_shot:
@@ -110,7 +110,8 @@ def _mean_at(dn: float, now: Pass) -> float:
 
 
 @njit(**INLINE)
-def _dn(light: Light, y: int, x: int) -> float:
+def dn_at(light: Light, y: int, x: int) -> float:
+    """Brightness of a pixel, 0..255."""
     if light.kind == UINT8:
         return light.codes8[y, x] * light.dn
     if light.kind == UINT16:

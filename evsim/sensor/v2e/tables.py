@@ -33,8 +33,12 @@ class LightReader:
 
     def __init__(self, config: SensorConfig) -> None:
         self._config = config
-        self._exponential = config.model == "idslpf"
+        closed = config.low_pass == "exact"
+        self._exponential = closed or config.model == "idslpf"
+        self._largest = math.inf if closed else 1.0
         self._exact = config.precision == "float64"
+        # The polynomial of float frames is good for weights of short intervals only.
+        self._float_kind = FLOAT_EXACT if closed or self._exact else FLOAT_FAST
         self._log: dict[int, NDArray[np.float32]] = {}
         self._alpha: dict[tuple[int, int], tuple[NDArray[np.float64], NDArray[np.uint64]]] = {}
         self._empty = {kind: _read_only(np.empty((0, 0), kind)) for kind in (np.uint8, np.uint16, np.float32)}
@@ -43,7 +47,7 @@ class LightReader:
 
     def read(self, frame: NDArray[Any], interval_ns: int) -> Light:
         """`frame` (checked) with the tables for an interval; 0 where no filter step follows."""
-        kind = CODE_KINDS.get(frame.dtype, FLOAT_EXACT if self._exact else FLOAT_FAST)
+        kind = CODE_KINDS.get(frame.dtype, self._float_kind)
         gain = interval_ns * 1e-9 * 2 * math.pi * self._config.cutoff_hz
         log, (alpha, pairs) = self._no_log, self._no_alpha
         if kind in (UINT8, UINT16):
@@ -60,6 +64,7 @@ class LightReader:
             pairs,
             dn_scale(frame, self._config.float_full_scale),
             gain,
+            self._largest,
             self._exponential,
         )
 
@@ -73,7 +78,7 @@ class LightReader:
     ) -> tuple[NDArray[np.float64], NDArray[np.uint64]]:
         found = self._alpha.get((kind, interval_ns))
         if found is None:
-            e = np.minimum((_code_dn(kind) + 20.0) / 275.0 * gain, 1.0)
+            e = np.minimum((_code_dn(kind) + 20.0) / 275.0 * gain, self._largest)
             alpha = 1.0 - np.exp(-e) if self._exponential else e
             pairs = self._no_alpha[1]
             if not self._exact:
