@@ -81,6 +81,20 @@ class Command:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Clips of the same moments, played side by side in step, and what was measured between them."""
+
+    title: str
+    """Heading of the section."""
+    clips: Mapping[str, Clip]
+    """Name to clip, left to right; all of one size, length and rate."""
+    caption: str = ""
+    """One or two sentences below the clips."""
+    scores: Sequence[Mapping[str, Any]] = ()
+    """Rows of a table: column to value, the same columns in each; the first column names the row."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportContent:
     """Everything the page says; all text is escaped."""
 
@@ -90,6 +104,8 @@ class ReportContent:
     """One paragraph."""
     stages: Sequence[Stage] = ()
     """The chain, in order."""
+    comparison: Comparison | None = None
+    """A result beside what it should be."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """The few numbers to know first: name to value."""
     noise_shares: Mapping[str, float] = field(default_factory=dict)
@@ -135,6 +151,7 @@ def render_report(content: ReportContent) -> str:
     return environment.from_string(source).render(
         content=content,
         stages=[(stage, _stage_media(stage)) for stage in content.stages],
+        comparison=_comparison_media(content.comparison) if content.comparison else None,
         timed=_timed(content.stages),
         shares=_percentages(content.noise_shares),
         figures={title: _embed_figure(figure) for title, figure in content.figures.items()},
@@ -190,7 +207,23 @@ def _stage_media(stage: Stage) -> _Media | None:
     return _Media("", _still_uri(picture, stage.crisp), picture.shape[1], picture.shape[0], stage.crisp)
 
 
-def _embed_clip(clip: Clip, picture: NDArray[Any] | None, name: str) -> _Media:
+def _comparison_media(comparison: Comparison) -> _Media:
+    """All clips as one animation: browsers do not keep several in step."""
+    clips = list(comparison.clips.values())
+    kinds = {(clip.fps, tuple(frame.shape[:2] for frame in clip.frames)) for clip in clips}
+    name = f"comparison {comparison.title!r}"
+    if len(kinds) != 1:
+        raise InputError(
+            f"{name} has {len(clips)} clips of {len(kinds)} kinds, expected at least one, all of the same "
+            "size, length and rate"
+        )
+    moments = zip(*(clip.frames for clip in clips), strict=True)
+    frames = [np.concatenate([to_rgb(frame) for frame in moment], axis=1) for moment in moments]
+    joint = Clip(frames=frames, fps=clips[0].fps, crisp=any(clip.crisp for clip in clips))
+    return _embed_clip(joint, None, name, widest=_WIDEST * len(clips))
+
+
+def _embed_clip(clip: Clip, picture: NDArray[Any] | None, name: str, *, widest: int = _WIDEST) -> _Media:
     if not len(clip.frames) or not 0 < clip.fps < math.inf:
         raise InputError(
             f"{name} has {len(clip.frames)} frames at {clip.fps} frames/s, expected at least one "
@@ -201,7 +234,7 @@ def _embed_clip(clip: Clip, picture: NDArray[Any] | None, name: str) -> _Media:
         raise InputError(f"{name} has frames of {len(shapes)} sizes, {sorted(shapes)[:2]} ..., expected one")
     # Browsers play frames of less than 20 ms at a speed of their own.
     stride = math.ceil(clip.fps / _FASTEST_FPS)
-    frames = [_shown(frame, clip.crisp) for frame in clip.frames[::stride]]
+    frames = [_shown(frame, clip.crisp, widest) for frame in clip.frames[::stride]]
     moments = np.rint(np.arange(len(frames) + 1) * (1000.0 * stride / clip.fps)).astype(int)
     still = frames[len(frames) // 2] if picture is None else _shown(picture, clip.crisp)
     moving = _data_uri("image/webp", _webp(frames, np.diff(moments).tolist(), clip.crisp))
@@ -209,12 +242,12 @@ def _embed_clip(clip: Clip, picture: NDArray[Any] | None, name: str) -> _Media:
     return _Media(moving, _still_uri(still, clip.crisp), width, height, clip.crisp)
 
 
-def _shown(image: NDArray[Any], crisp: bool) -> NDArray[np.uint8]:
+def _shown(image: NDArray[Any], crisp: bool, widest: int = _WIDEST) -> NDArray[np.uint8]:
     """uint8 RGB, no wider than the page needs."""
     picture = to_rgb(image)
     height, width = picture.shape[:2]
-    if width > _WIDEST and not crisp:
-        size = (_WIDEST, max(1, round(height * _WIDEST / width)))
+    if width > widest and not crisp:
+        size = (widest, max(1, round(height * widest / width)))
         picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
     return picture
 

@@ -18,6 +18,7 @@ from evsim.events import Events
 from evsim.pipelines.report import (
     Clip,
     Command,
+    Comparison,
     ReportContent,
     Stage,
     format_seconds,
@@ -159,6 +160,34 @@ def test_clips_play_at_their_rate_and_event_clips_lose_nothing(content: ReportCo
     for k, frame in enumerate(event_like_frames(12)):
         moving[1].seek(k)
         np.testing.assert_array_equal(np.asarray(moving[1].convert("RGB")), frame)
+
+
+def test_comparison_plays_in_step_above_its_scores() -> None:
+    left, right = event_like_frames(6), event_like_frames(6)[::-1]
+    comparison = Comparison(
+        title="Beside <it>",
+        caption="a & b",
+        clips={
+            name: Clip(frames=frames, fps=25, crisp=True)
+            for name, frames in (("found", left), ("true", right))
+        },
+        scores=[{"method": "ours", "mse": 0.00123456}, {"method": "theirs", "mse": None}],
+    )
+    parsed = Page(render_report(ReportContent(title="t", summary="s", comparison=comparison)))
+    assert "Beside <it> found true a & b method mse ours 0.0012346 theirs -" in parsed.text
+    (moving,) = [image for image in parsed.images() if getattr(image, "n_frames", 1) > 1]
+    for k, (ours, truth) in enumerate(zip(left, right)):
+        moving.seek(k)
+        np.testing.assert_array_equal(np.asarray(moving.convert("RGB")), np.concatenate((ours, truth), 1))
+
+
+def test_comparison_of_clips_that_differ_is_refused() -> None:
+    frames = event_like_frames(4)
+    long, short = Clip(frames=frames, fps=25), Clip(frames=frames[:3], fps=25)
+    for clips in ({}, {"a": long, "b": short}):
+        content = ReportContent(title="t", summary="s", comparison=Comparison(title="c", clips=clips))
+        with pytest.raises(InputError, match="all of the same size, length and rate"):
+            render_report(content)
 
 
 def test_fast_clip_keeps_its_length_at_a_rate_that_browsers_play() -> None:
