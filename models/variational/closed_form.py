@@ -1,0 +1,109 @@
+"""What the events alone determine, and a first image in closed form.
+
+Events fix the log intensity V(x, t) of every pixel up to one unknown image: V = L0(x) + S(x, t), where S are
+the events' levels. `event_levels` gives S; `initial_image` gives the L0 that leaves the least gradient.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import fft
+
+from evsim.errors import InputError
+from evsim.events import Events
+from evsim.kernels.compiled import LOOP
+
+
+class Thresholds(NamedTuple):
+    """Change of log intensity that an ON and an OFF event stand for, both positive."""
+
+    on: float
+    off: float
+
+
+def event_levels(events: Events, times_us: ArrayLike, thresholds: Thresholds) -> NDArray[np.float32]:
+    """float32 (T, H, W): log intensity of every pixel at the given times, 0 before its first event.
+
+    An ideal pixel is at a known level at each of its events and less than a threshold away from it between
+    two; levels are connected linearly between a pixel's events and held after its last one.
+    times_us: increasing, on the clock of events.t. Raises InputError for times out of order, events that are
+    out of order or outside the sensor, and sub-pixel coordinates.
+    """
+    times = np.ascontiguousarray(times_us, np.float64)
+    if times.ndim != 1 or np.any(np.diff(times) <= 0):
+        raise InputError("times of levels are not increasing, expected (T,) microseconds")
+    events.validate()
+    if events.x.dtype.kind == "f" or events.y.dtype.kind == "f":
+        raise InputError("levels of single pixels need whole coordinates; round the events first")
+    shape = (len(times), events.height, events.width)
+    levels = np.zeros(shape, np.float32)
+    pixel = events.y.astype(np.int64) * events.width + events.x
+    order = np.argsort(pixel, kind="stable")
+    borders = np.searchsorted(pixel[order], np.arange(events.height * events.width + 1))
+    _connect(
+        events.t[order].astype(np.float64),
+        np.where(events.p[order] > 0, thresholds.on, -thresholds.off),
+        borders,
+        times,
+        levels.reshape(len(times), -1),
+    )
+    return levels
+
+
+def initial_image(levels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """float32 (H, W) of mean 0: the image L0 for which L0 + levels has the least total variation over time.
+
+    Pixel edges decouple: the gradient of L0 across an edge is minus the median over time of that of the
+    levels. The image of these gradients is their least-squares integral (Neumann border), solved by cosine
+    transforms. levels: float32 (T, H, W).
+    """
+    rows = -np.median(np.diff(levels, axis=1), axis=0)
+    columns = -np.median(np.diff(levels, axis=2), axis=0)
+    divergence = np.zeros(levels.shape[1:], np.float32)
+    divergence[:-1] += rows
+    divergence[1:] -= rows
+    divergence[:, :-1] += columns
+    divergence[:, 1:] -= columns
+    height, width = divergence.shape
+    laplacian = second_difference(height)[:, None] + second_difference(width)
+    laplacian[0, 0] = 1.0
+    spectrum = -fft.dctn(divergence, norm="ortho") / laplacian
+    spectrum[0, 0] = 0.0
+    return np.asarray(fft.idctn(spectrum, norm="ortho"), np.float32)
+
+
+def second_difference(count: int) -> NDArray[np.float32]:
+    """float32 (count,): eigenvalues of minus the second difference under the DCT-II (Neumann border)."""
+    return (2.0 - 2.0 * np.cos(np.pi * np.arange(count) / count)).astype(np.float32)
+
+
+@numba.njit(**LOOP)
+def _connect(
+    t: NDArray[np.float64],
+    step: NDArray[np.float64],
+    borders: NDArray[np.int64],
+    times: NDArray[np.float64],
+    levels: NDArray[np.float32],
+) -> None:  # pragma: no cover - compiled
+    """Levels of each pixel's events (grouped by pixel) at increasing times; `levels` holds zeros."""
+    for pixel in range(len(borders) - 1):
+        start, stop = borders[pixel], borders[pixel + 1]
+        if start == stop:
+            continue
+        level, event = 0.0, start - 1
+        for k in range(len(times)):
+            while event + 1 < stop and t[event + 1] <= times[k]:
+                event += 1
+                level += step[event]
+            if event < start:
+                continue
+            levels[k, pixel] = level
+            coming = event + 1
+            while coming < stop and t[coming] == t[event + 1]:
+                share = (times[k] - t[event]) / (t[coming] - t[event])
+                levels[k, pixel] += step[coming] * share
+                coming += 1
