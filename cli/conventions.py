@@ -227,11 +227,11 @@ clip_options = apply_options(
     ]
 )
 
-configuration_options = apply_options(
+preset_option = click.option(
+    "--preset", default=None, help="A named configuration: `evsim simulate --list-presets`."
+)
+field_options = apply_options(
     [
-        click.option(
-            "--preset", default=None, help="A named configuration: `evsim simulate --list-presets`."
-        ),
         click.option(
             "--config",
             "config_file",
@@ -248,6 +248,65 @@ configuration_options = apply_options(
         ),
     ]
 )
+configuration_options = apply_options([preset_option, field_options])
+bit_depth_option = click.option(
+    "--bit-depth",
+    type=click.Choice(["8", "16", "float"]),
+    default=None,
+    help="Of the light that leaves the inverse ISP; 8 as published.  [default: float]",
+)
+compression_option = click.option(
+    "--compression",
+    type=click.Choice(["blosc"]),
+    default=None,
+    help="Of HDF5 outputs; needs hdf5plugin to write and to read.  [default: none]",
+)
+low_light_option = click.option(
+    "--low-light-factor", type=float, default=None, help="How many times darker than the clip."
+)
+no_substep_option = click.option(
+    "--no-substep",
+    is_flag=True,
+    help="Step the sensor once per frame, also where it was made for another rate (warns).",
+)
+factor_option = click.option(
+    "--factor",
+    default=None,
+    metavar="N|auto",
+    help="Upsampling: frames per source interval, or chosen from the motion.  [default: 8]",
+)
+
+
+def factor_tree(text: str) -> dict[str, Any]:
+    """The fields of `upsample` that --factor stands for."""
+    if text == "auto":
+        return {"adaptive": True}
+    if not text.isdecimal() or int(text) < 1:
+        raise click.BadParameter(
+            f"{text!r} is neither a whole number above 0 nor auto", param_hint="--factor"
+        )
+    return {"adaptive": False, "factor": int(text)}
+
+
+def job_tree(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a clip job that the explicit options set; a verb need not have all of them."""
+    tree = {name: options[name] for name in ("seed", "frames", "transfer") if options.get(name) is not None}
+    sections = {
+        "selection": selection_tree(options) if "start" in options else {},
+        "upsample": {} if options.get("factor") is None else factor_tree(options["factor"]),
+        "isp": _isp_tree(options),
+        "sensor": {"substep": False} if options.get("no_substep") else {},
+    }
+    return {**tree, **{name: fields for name, fields in sections.items() if fields}}
+
+
+def _isp_tree(options: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    if options.get("bit_depth") is not None:
+        tree["bit_depth"] = 0 if options["bit_depth"] == "float" else int(options["bit_depth"])
+    if options.get("low_light_factor") is not None:
+        tree["low_light_factor"] = options["low_light_factor"]
+    return tree
 
 
 def selection_tree(options: Mapping[str, Any]) -> dict[str, Any]:

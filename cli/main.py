@@ -78,9 +78,11 @@ def _run(settings: Settings) -> int:
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return WRONG_USE
+    except click.ClickException as error:
+        return _explain(error)
     except EvsimError as error:
         return _fail(str(error), settings)
     except (KeyboardInterrupt, click.Abort):
@@ -105,6 +107,13 @@ def _fail(message: str, settings: Settings) -> int:
     if settings.debug:
         traceback.print_exc(file=sys.stderr)
     return _say(f"error: {' '.join(message.split())}", WRONG_USE)
+
+
+def _explain(error: click.ClickException) -> int:
+    """Say what is wrong with the command line, and where its options are listed."""
+    context = getattr(error, "ctx", None)
+    where = f"; see {context.command_path} --help" if context else ""
+    return _say(f"error: {' '.join(error.format_message().split()).rstrip('.')}{where}", WRONG_USE)
 
 
 def _bug() -> int:

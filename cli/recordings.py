@@ -11,6 +11,7 @@ from evsim.cli.conventions import (
     Size,
     Verb,
     apply_options,
+    compression_option,
     input_argument,
     output_option,
     overwrite_option,
@@ -40,6 +41,7 @@ reading_options = apply_options(
 @reading_options
 @click.option("--to", "target_format", default=None, help="Format of the output, instead of by suffix.")
 @click.option("--round", "round_coordinates", is_flag=True, help="Round sub-pixel coordinates to pixels.")
+@compression_option
 @overwrite_option
 def convert(
     source: Path,
@@ -49,6 +51,7 @@ def convert(
     source_format: str | None,
     target_format: str | None,
     round_coordinates: bool,
+    compression: str | None,
     overwrite: bool,
 ) -> None:
     """Convert an event file; says what was changed on the way.
@@ -66,6 +69,7 @@ def convert(
         unit=unit,
         round_coordinates=round_coordinates,
         overwrite=overwrite,
+        **({} if compression is None else {"compression": compression}),
     )
     print_result(
         {"output": str(destination), "changes": changes or ["none"]}, title=f"{source} -> {destination}"
@@ -121,9 +125,21 @@ def _describe(
         try:
             return open_source(source).describe()
         except InputError as error:
-            raise InputError(f"{source} is no known event format, and as frames: {error}") from error
+            raise InputError(f"{_why_no_events(source)}; and as frames: {error}") from error
     with open_events(source, size=size, unit=unit, format=source_format) as recording:
         return describe(recording)
+
+
+def _why_no_events(source: Path) -> str:
+    from evsim.errors import EvsimError
+    from evsim.formats import open_events
+
+    try:
+        open_events(source).close()
+    except EvsimError as error:
+        # What could be read instead is a long list: it is not what is wrong with this file.
+        return str(error).partition("; evsim reads")[0]
+    return f"{source} is no known event format"
 
 
 @click.command(cls=Verb)

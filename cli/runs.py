@@ -14,6 +14,7 @@ from evsim.cli.conventions import (
     clip_options,
     configuration_options,
     dry_run_option,
+    factor_tree,
     input_argument,
     output_option,
     overwrite_option,
@@ -156,7 +157,6 @@ def pack_gopro(source: Path, output: Path, frames: Any, partial: bool, overwrite
 
 
 def _simulate(recipe: str, root: Path, output: Path, options: dict[str, Any]) -> int:
-    from evsim.cli.simulate import factor_tree
     from evsim.pipelines.description import describe_run
 
     given: dict[str, Any] = {

@@ -12,15 +12,21 @@ from evsim.cli.conventions import (
     Progress,
     Size,
     Verb,
+    apply_options,
+    bit_depth_option,
     clip_options,
+    compression_option,
     configuration_options,
     dry_run_option,
+    factor_option,
     input_argument,
+    job_tree,
+    low_light_option,
+    no_substep_option,
     output_option,
     overwrite_option,
     print_result,
     seed_option,
-    selection_tree,
     threads_option,
 )
 from evsim.cli.runs import VerbGroup, folders, gopro, reds, repeat, run_options
@@ -39,12 +45,7 @@ frames_option = click.option(
     default=None,
     help="Frames stored with the events.  [default: source]",
 )
-factor_option = click.option(
-    "--factor",
-    default=None,
-    metavar="N|auto",
-    help="Upsampling: frames per source interval, or chosen from the motion.",
-)
+signal_options = apply_options([factor_option, low_light_option, bit_depth_option, no_substep_option])
 
 
 def _list_presets(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -94,9 +95,10 @@ for command in (gopro, reds, folders):
 @input_argument
 @output_option(OUTPUT_HELP)
 @configuration_options
-@factor_option
+@signal_options
 @clip_options
 @frames_option
+@compression_option
 @seed_option
 @threads_option
 @overwrite_option
@@ -108,7 +110,7 @@ def video(source: Path, output: Path, **options: Any) -> None:
     """
     from evsim.media import open_source
 
-    job = _compose(options, selection_tree(options))
+    job = _compose(options, job_tree(options))
     _run(open_source(source, selection=job.selection, transfer=job.transfer), output, job, options)
 
 
@@ -127,8 +129,9 @@ def video(source: Path, output: Path, **options: Any) -> None:
 @click.option("--fps", type=float, default=30.0, show_default=True, help="Rendered frames per second.")
 @click.option("--size", type=Size(), default=(346, 260), show_default="346x260", help="Sensor size.")
 @configuration_options
-@factor_option
+@signal_options
 @frames_option
+@compression_option
 @seed_option
 @threads_option
 @overwrite_option
@@ -140,7 +143,7 @@ def image(source: Path, output: Path, motion: Any, amplitude: float, duration: f
     """
     from evsim.media import CameraMotion, StillImageSource
 
-    job = _compose(options, {})
+    job = _compose(options, job_tree(options))
     still = StillImageSource(
         source,
         CameraMotion(path=motion, amplitude_px=amplitude),
@@ -151,32 +154,12 @@ def image(source: Path, output: Path, motion: Any, amplitude: float, duration: f
     _run(still, output, job, options)
 
 
-def _compose(options: dict[str, Any], selection: dict[str, Any]) -> ClipJob:
+def _compose(options: dict[str, Any], job: dict[str, Any]) -> ClipJob:
     from evsim.pipelines.simulate import compose
 
-    names = ("seed", "frames", "transfer")
-    given: dict[str, Any] = {name: options[name] for name in names if options.get(name) is not None}
-    if selection:
-        given["selection"] = selection
-    if options["factor"] is not None:
-        given["upsample"] = factor_tree(options["factor"])
     return compose(
-        preset=options["preset"],
-        config_file=options["config_file"],
-        overrides=options["overrides"],
-        job=given,
+        preset=options["preset"], config_file=options["config_file"], overrides=options["overrides"], job=job
     )
-
-
-def factor_tree(text: str) -> dict[str, Any]:
-    """The fields of `upsample` that --factor stands for."""
-    if text == "auto":
-        return {"adaptive": True}
-    if not text.isdecimal() or int(text) < 1:
-        raise click.BadParameter(
-            f"{text!r} is neither a whole number above 0 nor auto", param_hint="--factor"
-        )
-    return {"adaptive": False, "factor": int(text)}
 
 
 def _run(source: FrameSource, output: Path, job: ClipJob, options: dict[str, Any]) -> None:
@@ -191,6 +174,12 @@ def _run(source: FrameSource, output: Path, job: ClipJob, options: dict[str, Any
         return
     with Progress("simulate", "frames") as progress:
         result = simulate_clip(
-            source, output, job, threads=options["threads"], overwrite=options["overwrite"], report=progress
+            source,
+            output,
+            job,
+            threads=options["threads"],
+            overwrite=options["overwrite"],
+            compression=options["compression"],
+            report=progress,
         )
     print_result(result.summary(), title=f"{source.name} -> {output}")

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from evsim.cli.conventions import (
     Progress,
     Verb,
+    bit_depth_option,
     clip_options,
     configuration_options,
     dry_run_option,
+    factor_option,
+    field_options,
     input_argument,
+    job_tree,
+    low_light_option,
     output_option,
     overwrite_option,
     print_result,
     seed_option,
-    selection_tree,
 )
+
+if TYPE_CHECKING:
+    from evsim.pipelines.simulate import ClipJob
 
 FRAMES_HELP = "Frames: a folder of PNG with timestamps.txt, a video (.mp4, .avi, .webm) or a stack (.npy)."
 
@@ -27,47 +35,29 @@ FRAMES_HELP = "Frames: a folder of PNG with timestamps.txt, a video (.mp4, .avi,
 @click.command(cls=Verb)
 @input_argument
 @output_option(FRAMES_HELP)
-@click.option(
-    "--factor", default="8", show_default=True, metavar="N|auto", help="Frames per source interval."
-)
+@factor_option
 @click.option("--no-cut-detection", is_flag=True, help="Interpolate across scene cuts too.")
+@field_options
 @clip_options
 @overwrite_option
 @dry_run_option
-def upsample(source: Path, output: Path, factor: str, no_cut_detection: bool, **options: Any) -> None:
+def upsample(source: Path, output: Path, no_cut_detection: bool, **options: Any) -> None:
     """More frames per second by optical flow; source frames stay bit-exact.
 
     Example: evsim upsample clip.mp4 -o clip_x8 --factor 8
     """
-    from evsim.media import open_source
     from evsim.pipelines.stages import upsample_to_file
 
-    if factor != "auto" and (not factor.isdecimal() or int(factor) < 1):
-        raise click.BadParameter(
-            f"{factor!r} is neither a whole number above 0 nor auto", param_hint="--factor"
-        )
-    tree = {"adaptive": True} if factor == "auto" else {"factor": int(factor)}
-    clip = open_source(source, selection=_selection(options), transfer=options["transfer"])
-    with Progress("upsample", "frames") as progress:
-        result = upsample_to_file(
-            clip,
-            output,
-            {**tree, "detect_cuts": not no_cut_detection},
-            overwrite=options["overwrite"],
-            dry_run=options["dry_run"],
-            report=progress,
-        )
-    print_result(result, title=f"{clip.name} -> {output}")
+    job = _compose(options, {"upsample": {"detect_cuts": False}} if no_cut_detection else {})
+    _run("upsample", upsample_to_file, source, output, job, options)
 
 
 @click.command(cls=Verb)
 @input_argument
 @output_option(FRAMES_HELP)
 @configuration_options
-@click.option(
-    "--bit-depth", type=click.Choice(["8", "16", "float"]), default=None, help="Of the light written."
-)
-@click.option("--low-light-factor", type=float, default=None, help="How many times darker than the clip.")
+@bit_depth_option
+@low_light_option
 @seed_option
 @clip_options
 @overwrite_option
@@ -77,32 +67,36 @@ def unprocess(source: Path, output: Path, **options: Any) -> None:
 
     Example: evsim unprocess clip.mp4 -o raw --low-light-factor 4
     """
-    from evsim.media import open_source
-    from evsim.pipelines.simulate import compose
     from evsim.pipelines.stages import unprocess_to_file
 
-    isp: dict[str, Any] = {}
-    if options["bit_depth"] is not None:
-        isp["bit_depth"] = 0 if options["bit_depth"] == "float" else int(options["bit_depth"])
-    if options["low_light_factor"] is not None:
-        isp["low_light_factor"] = options["low_light_factor"]
-    given: dict[str, Any] = {"seed": options["seed"]} if options["seed"] is not None else {}
-    job = compose(
-        preset=options["preset"],
+    _run("unprocess", unprocess_to_file, source, output, _compose(options, {}), options)
+
+
+def _compose(options: dict[str, Any], more: dict[str, Any]) -> ClipJob:
+    from evsim.configuration import merge
+    from evsim.pipelines.simulate import compose
+
+    return compose(
+        preset=options.get("preset"),
         config_file=options["config_file"],
         overrides=options["overrides"],
-        job={**given, "isp": isp, "selection": selection_tree(options)},
+        job=merge(job_tree(options), more),
     )
-    clip = open_source(source, selection=job.selection, transfer=options["transfer"])
-    with Progress("unprocess", "frames") as progress:
-        result = unprocess_to_file(
+
+
+def _run(
+    verb: str,
+    stage: Callable[..., dict[str, Any]],
+    source: Path,
+    output: Path,
+    job: ClipJob,
+    options: dict[str, Any],
+) -> None:
+    from evsim.media import open_source
+
+    clip = open_source(source, selection=job.selection, transfer=job.transfer)
+    with Progress(verb, "frames") as progress:
+        result = stage(
             clip, output, job, overwrite=options["overwrite"], dry_run=options["dry_run"], report=progress
         )
     print_result(result, title=f"{clip.name} -> {output}")
-
-
-def _selection(options: dict[str, Any]) -> Any:
-    from evsim.configuration import build
-    from evsim.media import Selection
-
-    return build(Selection, selection_tree(options), "selection")

@@ -234,7 +234,12 @@ class ClipSimulation:
     def _light(self, frame: Frame, index: int) -> NDArray[Any]:
         config = self.config.isp
         noise_key = None if config.noise == "none" else frame_noise_key(self.seed, self.clip, index)
-        return unprocess(frame.image, self.isp_parameters, config, self.source.transfer, noise_key=noise_key)
+        try:
+            return unprocess(
+                frame.image, self.isp_parameters, config, self.source.transfer, noise_key=noise_key
+            )
+        except InputError as error:
+            raise InputError(f"{self.source.name} at {frame.t_ns / 1e9:g} s: {error}") from error
 
 
 def _check_sensor_input(config: SimulationConfig, transfer: Transfer) -> None:

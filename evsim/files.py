@@ -45,7 +45,7 @@ def atomic_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
     final = require_absent(path, overwrite=overwrite)
     temporary = None
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(final.parent)
         remove_abandoned(final.parent)
         temporary = _temporary_name(final)
         yield temporary
@@ -58,6 +58,14 @@ def atomic_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
         if reason:
             raise RunError(f"{final}: {reason}; nothing was kept: free some space and run again") from error
         raise
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        file = next(path for path in (folder, *folder.parents) if path.exists())
+        raise InputError(f"{file} is a file, expected a folder; choose another output") from error
 
 
 def remove_abandoned(folder: Path) -> list[Path]:

@@ -78,6 +78,10 @@ def find_sequences(source: Path) -> list[Path]:
     if not source.exists():
         raise InputError(f"{source}: no such file or folder")
     if not source.is_dir():
+        if source.suffix.lower() not in HDF5_SUFFIXES:
+            raise InputError(
+                f"{source} is not HDF5 by its name; convert it first: evsim convert {source} events.h5"
+            )
         return [source]
     found = [
         path

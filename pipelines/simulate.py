@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from evsim import configuration
 from evsim.chain import DEFAULT_PRESET, ClipSimulation, SimulationConfig, content_record, read_preset
-from evsim.configuration import Tree
+from evsim.configuration import Tree, require_range
 from evsim.errors import InputError
 from evsim.files import atomic_output, require_absent
 from evsim.formats import create_events, format_for
+from evsim.isp import IspParameters
 from evsim.media import Frame, FrameSource, Selection, Transfer
 
 StoredFrames = Literal["source", "all", "none"]
@@ -43,6 +44,9 @@ class ClipJob(SimulationConfig):
     """What the code values mean; as the file says where absent."""
     frames: StoredFrames = "source"
     """Which frames are stored with the events."""
+
+    def __post_init__(self) -> None:
+        require_range("seed", self.seed, -(2**63), 2**63 - 1)
 
 
 @dataclass(frozen=True)
@@ -120,20 +124,23 @@ def simulate_clip(
     *,
     threads: int | None = None,
     overwrite: bool = False,
+    compression: str | None = None,
     report: Report | None = None,
 ) -> ClipResult:
     """Simulate `source` and write `output` (format by suffix) with its configuration beside it.
 
-    report: called with (frames done, frames expected or None, a few words) after every frame.
+    compression: of formats that have the option. report: called with (frames done, frames expected or
+    None, a few words) after every frame.
     Raises InputError for an input or output that cannot be used, RunError when the disk is full.
     """
     require_absent(output, overwrite=overwrite)
     started = time.perf_counter()
     simulation = ClipSimulation(source, job, seed=job.seed, clip=job.clip, threads=threads)
     record = {**content_record(simulation), "transfer": source.transfer}
-    times = _write(simulation, output, job, record, overwrite, report)
+    options = {} if compression is None else {"compression": compression}
+    times = _write(simulation, output, job, record, overwrite, report, options)
     clock = simulation.clock
-    beside = write_configuration(job, output)
+    beside = write_configuration(job, output, simulation.isp_parameters)
     total = time.perf_counter() - started
     seconds = {**clock.seconds, "write": total - sum(clock.seconds.values()), "total": total}
     return ClipResult(
@@ -159,6 +166,7 @@ def _write(
     record: Tree,
     overwrite: bool,
     report: Report | None,
+    options: Tree,
 ) -> tuple[int, int]:
     """Stream the simulation into the file; returns the times of the first and the last frame."""
     source, target = simulation.source, format_for(output)
@@ -173,6 +181,7 @@ def _write(
         seed=job.seed,
         config=record,
         overwrite=overwrite,
+        **options,
     ) as writer:
         for step in simulation:
             first, last = (step.frame.t_ns if first is None else first), step.frame.t_ns
@@ -208,11 +217,18 @@ def expected_frames(source: FrameSource, job: SimulationConfig) -> int | None:
     return (count - 1) * factor + 1
 
 
-def write_configuration(job: ClipJob, output: Path) -> Path:
-    """Write the resolved configuration beside `output` as ``<stem>.config.yaml``; `compose` reads it."""
+def write_configuration(job: ClipJob, output: Path, drawn: IspParameters | None = None) -> Path:
+    """Write the resolved configuration beside `output` as ``<stem>.config.yaml``; `compose` reads it.
+
+    drawn: the camera of the clip, recorded in comments: the seed decides it again.
+    """
     path = output.with_name(f"{output.stem}.config.yaml")
+    text = yaml.safe_dump(configuration.to_tree(job), sort_keys=False)
+    if drawn is not None and job.isp.variant != "none":
+        camera = yaml.safe_dump({"isp_parameters": drawn.to_dict()}, sort_keys=False, default_flow_style=None)
+        text += "".join(f"# {line}\n" for line in ("Drawn once for this clip:", *camera.splitlines()))
     with atomic_output(path, overwrite=True) as temporary:
-        temporary.write_text(yaml.safe_dump(configuration.to_tree(job), sort_keys=False), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
     return path
 
 

@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from evsim import configuration
-from evsim.chain import SimulationConfig
 from evsim.errors import InputError
 from evsim.files import require_absent
 from evsim.isp import IspParameters, draw_parameters, frame_noise_key, unprocess
 from evsim.media import Frame, FrameSource, open_writer
-from evsim.pipelines.simulate import ClipJob, Report, expected_frames
-from evsim.upsample import UpsampleConfig, upsample
+from evsim.pipelines.simulate import ClipJob, Report, expected_frames, write_configuration
+from evsim.upsample import upsample
 
 
 def upsample_to_file(
     source: FrameSource,
     output: Path,
-    fields: Mapping[str, Any],
+    job: ClipJob,
     *,
     overwrite: bool = False,
     dry_run: bool = False,
     report: Report | None = None,
 ) -> dict[str, Any]:
-    """Write `source` with more frames per second; `fields` are those of `UpsampleConfig`.
+    """Write `source` with more frames per second, as `job.upsample` says, its configuration beside it.
 
     Returns names and values to print. Raises InputError for what cannot be read or written.
     """
-    config = configuration.build(UpsampleConfig, fields, "upsample")
-    expected = expected_frames(source, SimulationConfig(upsample=config))
+    expected = expected_frames(source, job)
     if dry_run:
         return _plan(source, output, expected, overwrite)
-    written, cuts = _write_frames(
-        upsample(source, config), source, output, expected, overwrite, report, config.factor
-    )
-    return {"output": str(output), "frames": written, "scene_cuts": cuts}
+    frames = upsample(source, job.upsample)
+    factor = 1 if job.upsample.method == "none" else job.upsample.factor
+    written, cuts = _write_frames(frames, source, output, expected, overwrite, report, factor)
+    beside = write_configuration(job, output)
+    return {"output": str(output), "configuration": str(beside), "frames": written, "scene_cuts": cuts}
 
 
 def unprocess_to_file(
@@ -50,7 +49,7 @@ def unprocess_to_file(
     dry_run: bool = False,
     report: Report | None = None,
 ) -> dict[str, Any]:
-    """Write the RAW light of every frame of `source`; the draws of the inverse ISP follow the job's seed.
+    """Write the RAW light of every frame of `source`, its configuration with the drawn camera beside it.
 
     Returns names and values to print. Raises InputError for what cannot be read or written.
     """
@@ -64,7 +63,8 @@ def unprocess_to_file(
         for index, frame in enumerate(source)
     )
     written, _ = _write_frames(light, source, output, expected, overwrite, report, 1)
-    return {"output": str(output), "frames": written, **record}
+    beside = write_configuration(job, output, parameters)
+    return {"output": str(output), "configuration": str(beside), "frames": written, **record}
 
 
 def _light(

@@ -19,9 +19,12 @@ import pytest
 import yaml
 
 from evsim.formats import open_events
+from evsim.isp import IspConfig, draw_parameters
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 Run = Callable[..., Any]
+BLOSC = 32001
+"""Its number among HDF5 filters."""
 
 
 def contents(folder: Path) -> list[str]:
@@ -120,6 +123,55 @@ def test_unprocess_darkens(evsim: Run, folder: Path, tmp_path: Path) -> None:
     raw = cv2.imread(str(tmp_path / "raw" / "00000000.png"), cv2.IMREAD_UNCHANGED)
     assert raw.dtype == np.uint16
     assert 0 < raw.mean() / 65535 < 0.2 * cv2.imread(str(folder / "000.png")).mean() / 255
+
+
+def test_stages_write_their_configuration_and_take_it_back(evsim: Run, folder: Path, tmp_path: Path) -> None:
+    assert evsim("unprocess", folder, "-o", tmp_path / "raw", "--seed", 5).code == 0
+    text = (tmp_path / "raw.config.yaml").read_text()
+    drawn = yaml.safe_load(text.partition("# Drawn once for this clip:\n")[2].replace("# ", ""))
+    camera = draw_parameters(IspConfig(variant="sim2real"), 5, "")
+    assert drawn["isp_parameters"]["rgb_gain"] == camera.rgb_gain
+    assert np.array_equal(drawn["isp_parameters"]["rgb2cam"], camera.rgb2cam)
+    config = tmp_path / "raw.config.yaml"
+    assert evsim("unprocess", folder, "-o", tmp_path / "again", "--config", config).code == 0
+    assert picture_bytes(tmp_path / "raw") == picture_bytes(tmp_path / "again")
+    options = ["--set", "upsample.factor=3", "--set", "upsample.interpolated_dtype=float32"]
+    assert evsim("upsample", folder, "-o", tmp_path / "dense.npy", *options).code == 2
+    assert evsim("upsample", folder, "-o", tmp_path / "dense", "--set", "upsample.factor=3").code == 0
+    config = tmp_path / "dense.config.yaml"
+    assert evsim("upsample", folder, "-o", tmp_path / "denser", "--config", config).code == 0
+    assert len(picture_bytes(tmp_path / "dense")) == 16
+    assert picture_bytes(tmp_path / "dense") == picture_bytes(tmp_path / "denser")
+
+
+def picture_bytes(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(folder.glob("*.png"))]
+
+
+@pytest.mark.filterwarnings("default:frames come every")
+def test_options_of_the_chain_reach_the_events(evsim: Run, folder: Path, tmp_path: Path) -> None:
+    options = [
+        "--bit-depth",
+        8,
+        "--low-light-factor",
+        2,
+        "--no-substep",
+        "--factor",
+        2,
+        "--compression",
+        "blosc",
+    ]
+    done = evsim("simulate", "video", folder, "-o", tmp_path / "e.h5", *options)
+    assert done.code == 0, done.err
+    assert "1920 Hz" in done.err
+    config = yaml.safe_load((tmp_path / "e.config.yaml").read_text())
+    assert (config["isp"]["bit_depth"], config["isp"]["low_light_factor"]) == (8, 2.0)
+    assert (config["sensor"]["substep"], config["upsample"]["factor"]) == (False, 2)
+    with h5py.File(tmp_path / "e.h5") as file:
+        stored = file["events/xs"].id.get_create_plist()
+        assert BLOSC in [stored.get_filter(index)[0] for index in range(stored.get_nfilters())]
+    done = evsim("simulate", "video", folder, "-o", tmp_path / "e.txt", "--compression", "blosc")
+    assert (done.code, "no option 'compression'" in done.err) == (2, True)
 
 
 def test_convert_info_and_view_read_what_simulate_wrote(evsim: Run, folder: Path, tmp_path: Path) -> None:
@@ -261,6 +313,9 @@ def test_an_existing_output_is_refused_unless_told(evsim: Run, folder: Path, tmp
         (["--factor", "0"], "--factor"),
         (["--stop", "-1"], "-1"),
         (["--crop", "40,40,0,0"], "crop"),
+        (["--crop", "40,40"], "four pixel counts"),
+        (["--sed", "3"], "evsim simulate video --help"),
+        (["--seed", str(2**63)], "seed"),
     ],
 )
 def test_a_wrong_option_is_explained(
@@ -269,7 +324,30 @@ def test_a_wrong_option_is_explained(
     done = evsim("simulate", "video", folder, "-o", tmp_path / "e.h5", *arguments)
     assert done.code == 2
     assert words in done.err
+    assert done.err.startswith("evsim: error: ")
+    assert len(done.err.splitlines()) == 1, done.err
     assert not (tmp_path / "e.h5").exists()
+
+
+def test_an_output_below_a_file_is_refused_by_name(evsim: Run, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("mine")
+    done = evsim("simulate", "video", folder, "-o", tmp_path / "notes" / "deep" / "e.h5")
+    assert done.code == 2
+    assert f"{tmp_path / 'notes'} is a file, expected a folder" in done.err
+
+
+def test_light_beyond_full_scale_names_the_clip_and_the_time(evsim: Run, tmp_path: Path) -> None:
+    np.save(tmp_path / "bright.npy", np.full((3, 8, 8), 255.0, np.float32))
+    done = evsim("simulate", "video", tmp_path / "bright.npy", "-o", tmp_path / "e.h5", "--fps", 10)
+    assert done.code == 2
+    assert "bright.npy at 0 s: 64 of 64 float values" in done.err
+
+
+def test_info_says_why_an_event_file_is_none(evsim: Run, bad: Path) -> None:
+    done = evsim("info", bad / "no_events.h5")
+    assert done.code == 2
+    assert "is an HDF5 file without event columns" in done.err
+    assert len(done.err.splitlines()) == 1
 
 
 def test_debug_shows_where_an_error_came_from(evsim: Run, tmp_path: Path) -> None:
