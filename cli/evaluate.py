@@ -63,6 +63,12 @@ _NORMALIZATIONS = ["none", "standard", "robust", "exprobust"]
     "--normalize", type=click.Choice(_NORMALIZATIONS), default=None, help="Stretch each prediction."
 )
 @click.option(
+    "--align",
+    type=click.Choice(["none", "affine-log", "offset-log", "robust"]),
+    default=None,
+    help="Fit the brightness of each sequence as a whole.",
+)
+@click.option(
     "--equalise",
     type=click.Choice(["none", "global", "local", "clahe"]),
     default=None,
@@ -135,6 +141,7 @@ def _configuration(
         "stop",
         "tolerance_ms",
         "normalize",
+        "align",
         "equalise",
         "inserted",
         "average",
@@ -266,7 +273,7 @@ def _print(found: Evaluation, output: Path | None) -> None:
         written = {name: str(path) for name, path in files.items()}
         click.echo(json.dumps({**found.summary(), "files": written}, allow_nan=False))
     else:
-        click.echo(f"{found.method}, {found.protocol}")
+        click.echo(found.title)
         for line in text_table(found):
             click.echo(f"  {line}")
         for name, path in files.items():

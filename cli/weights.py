@@ -47,9 +47,16 @@ def check(source: Path, network: str | None) -> None:
 
     Example: evsim weights check model.pth --network firenet
     """
+    from evsim.errors import CheckpointError
     from evsim.models.weights import check_weights
 
-    print_result(check_weights(source, network), title=f"{source} fits")
+    try:
+        result = check_weights(source, network)
+    except CheckpointError as error:
+        for line in error.details:
+            click.echo(line, err=True)
+        raise
+    print_result(result, title=f"{source} fits")
 
 
 @weights.command(cls=Verb)

@@ -12,6 +12,7 @@ EvsimError
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 
 class EvsimError(Exception):
@@ -39,7 +40,14 @@ class FormatError(EvsimError, ValueError):
 
 
 class CheckpointError(EvsimError, ValueError):
-    """A weight file does not fit the network it was loaded into."""
+    """A weight file does not fit the network it was loaded into.
+
+    details: one line for each kind of problem that names every key; the message names the first few.
+    """
+
+    def __init__(self, message: str, *, details: Sequence[str] = ()) -> None:
+        self.details = tuple(details)
+        super().__init__(message)
 
 
 class BackendError(EvsimError, RuntimeError):

@@ -7,7 +7,7 @@ network's state from window to window. `VoxelReconstructor` serves the networks 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,9 +18,6 @@ from evsim.errors import InputError
 from evsim.events import Events
 from evsim.models.registry import entry
 from evsim.represent import voxel_grid
-
-Normalization = Literal["none", "standard", "robust", "exprobust"]
-NORMALIZATIONS: tuple[Normalization, ...] = ("none", "standard", "robust", "exprobust")
 
 
 class Reconstructor(Protocol):
@@ -88,22 +85,6 @@ def crop_padding(image: Tensor, size: tuple[int, int], multiple: int) -> Tensor:
     width, height = size
     left, top = padding(width, multiple)[0], padding(height, multiple)[0]
     return image[..., top : top + height, left : left + width]
-
-
-def normalize_image(image: NDArray[np.float32], how: Normalization) -> NDArray[np.float32]:
-    """A reconstructed image stretched to 0..1, not clipped (evaluation protocol of EVREAL).
-
-    how: "none"; "standard": from the smallest to the largest value; "robust": from the 1st to the 99th
-    percentile; "exprobust": the same after the exponential, for networks that give log intensity.
-    """
-    if how not in NORMALIZATIONS:
-        raise InputError(f"normalization {how!r}, expected one of {', '.join(NORMALIZATIONS)}")
-    if how == "none":
-        return image
-    light = np.exp(image) if how == "exprobust" else image
-    low, high = np.percentile(light, (0, 100) if how == "standard" else (1, 99))
-    # A flat image has no contrast to stretch; it becomes zeros.
-    return ((light - low) / (high - low if high > low else 1.0)).astype(np.float32)
 
 
 def make_reconstructor(network: nn.Module) -> Reconstructor:

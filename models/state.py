@@ -126,16 +126,19 @@ def drop_aliases(state: Mapping[str, Tensor], aliases: Mapping[str, str]) -> Sta
 def fill_network(network: nn.Module, published: PublishedState, source: str) -> None:
     """Copy the published tensors into the network, after checking all of them.
 
-    Raises CheckpointError that lists every missing, left over, wrongly shaped and non-finite key.
+    Raises CheckpointError that names every missing, left over, wrongly shaped and non-finite key in its
+    details.
     """
     problems = find_problems(network, published)
     if problems:
-        raise CheckpointError(f"{source} does not fit {_name(network)}: {'; '.join(problems)}")
+        shown = "; ".join(f"{words}: {_listed(keys)}" for words, keys in problems.items())
+        details = [f"{words}: {', '.join(keys)}" for words, keys in problems.items()]
+        raise CheckpointError(f"{source} does not fit {_name(network)}: {shown}", details=details)
     network.load_state_dict(published.state)
 
 
-def find_problems(network: nn.Module, published: PublishedState) -> list[str]:
-    """Sentences about keys that are missing, left over, of another shape or kind, or not finite."""
+def find_problems(network: nn.Module, published: PublishedState) -> dict[str, list[str]]:
+    """What is wrong, with all keys it is wrong of: missing, left over, another shape or kind, not finite."""
     wanted, given, shown = network.state_dict(), published.state, published.published_key
     missing = [shown(key) for key in wanted if key not in given]
     extra = [shown(key) for key in given if key not in wanted]
@@ -155,8 +158,8 @@ def find_problems(network: nn.Module, published: PublishedState) -> list[str]:
         for key in shared
         if given[key].is_floating_point() and not bool(torch.isfinite(given[key]).all())
     ]
-    return [
-        f"{len(keys)} {words}: {_listed(keys)}"
+    return {
+        f"{len(keys)} {words}": keys
         for keys, words in (
             (missing, f"of {len(wanted)} keys missing"),
             (extra, "keys left over"),
@@ -165,7 +168,7 @@ def find_problems(network: nn.Module, published: PublishedState) -> list[str]:
             (broken, "not finite"),
         )
         if keys
-    ]
+    }
 
 
 def _kind(tensor: Tensor) -> str:

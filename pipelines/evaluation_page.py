@@ -32,7 +32,7 @@ def render_page(evaluation: Evaluation) -> str:
     summary = evaluation.summary()
     origin = {name: value for name, value in evaluation.origin.items() if value is not None}
     return environment.from_string(source).render(
-        title=f"{evaluation.method}, {evaluation.protocol}",
+        title=evaluation.title,
         summary=_sentence(evaluation),
         style=page_style(),
         metrics=evaluation.metrics,

@@ -21,9 +21,11 @@ from evsim.errors import ConfigError, InputError
 from evsim.files import atomic_output, require_absent
 from evsim.formats import Recording
 from evsim.media import open_writer
+from evsim.metrics import normalise_image
+from evsim.metrics.preparation import Normalisation
 from evsim.models.data.excerpt import cut_excerpt
 from evsim.models.offline import OFFLINE, OfflineReconstructor, is_offline, offline_entry
-from evsim.models.reconstruction import Normalization, Reconstructor, normalize_image
+from evsim.models.reconstruction import Reconstructor
 from evsim.pipelines.reconstruction_times import (
     ImageTimes,
     WindowKind,
@@ -45,7 +47,7 @@ class ReconstructionConfig(ImageTimes):
     """Name of a network that turns events into images, or of an offline method."""
     weights: str | None = None
     """Weight file, or name of a published one; the first published file that is there where absent."""
-    normalize: Normalization = "none"
+    normalize: Normalisation = "none"
     """Stretch each image: none, standard (extremes), robust (percentiles 1 to 99), exprobust (of the
     exponential)."""
     fps: float | None = None
@@ -157,7 +159,7 @@ def reconstruct_to_file(
         output, fps=fps, size=(recording.width, recording.height), overwrite=overwrite
     ) as writer:
         for one in made:
-            image: NDArray[Any] = normalize_image(one.image, config.normalize)
+            image: NDArray[Any] = normalise_image(one.image, config.normalize)
             codes, outside = (image, 0) if floats else to_8_bit(image)
             clipped, pixels = clipped + outside, pixels + image.size
             writer.write(codes, round(one.t_us * 1000))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
+import math
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from evsim.events import Events
 from evsim.formats import Recording, open_events
 from evsim.formats.evreal import EvrealRecording
 from evsim.media import luma
+from evsim.models.evaluation.alignment import fit_alignment
 from evsim.models.evaluation.items import Items, cut_items, events_in_ranges
 from evsim.models.evaluation.protocol import (
     INFERENCE_LEAD_S,
@@ -29,6 +31,8 @@ from evsim.models.reconstruction import Reconstructor
 
 Report = Callable[[int, int | None, str], None]
 Keep = Callable[[int, float, float, NDArray[np.float32]], None]
+Made = Iterator[tuple[NDArray[np.float32], bool]]
+"""Predictions in order, each with whether its window was empty."""
 
 BEFORE = "before the scored interval"
 AFTER = "after the scored interval"
@@ -111,15 +115,19 @@ def _run(
     chosen = items_to_infer(items, scores.interval, config)
     scores.leave_out(NOT_INFERRED, len(items) - len(chosen))
     rates = items.rates(config)
-    frames = items.frames[chosen] if scorer.needs_reference else itertools.repeat(-1)
+    reasons = [why_unscored(items.times[k], items.gaps[k], scores.interval, scorer, config) for k in chosen]
     ranges = [(int(items.starts[k]), int(items.stops[k])) for k in chosen]
     windows = events_in_ranges(recording.chunks(), ranges, recording.empty())
-    references = images_in_order(recording, (int(frame) for frame in frames))
+    references = images_in_order(recording, frames_of(items, chosen, scorer))
     if is_offline(reconstructor):
         made = _fitted(reconstructor, recording, items.times[chosen])
     else:
         made = _streamed(reconstructor, windows)
-    for done, (k, (image, empty), reference) in enumerate(zip(chosen, made, references), 1):
+    if config.align != "none":
+        truths = images_in_order(recording, frames_of(items, chosen, scorer))
+        shown = (None if reason else truth for truth, reason in zip(truths, reasons))
+        made = _aligned(made, shown, config, str(scores.path))
+    for done, (k, (image, empty), reference, reason) in enumerate(zip(chosen, made, references, reasons), 1):
         index, moment = int(items.index[k]), float(items.times[k])
         place = f"{scores.path}, item {index}"
         prediction = normalised(image, config.normalize, place)
@@ -127,34 +135,70 @@ def _run(
         scores.empty_windows += empty
         if keep:
             keep(index, moment, float(rates[k]), prediction)
-        if moment < scores.interval.start_s:
-            scores.leave_out(BEFORE)
-        elif moment > scores.interval.stop_s:
-            scores.leave_out(AFTER)
-        elif scorer.needs_reference and items.gaps[k] > config.tolerance_ms / 1e3:
-            scores.leave_out(NO_REFERENCE)
+        if reason:
+            scores.leave_out(reason)
         else:
-            truth = reference
-            if reference is not None and prediction.ndim == 2:
-                truth = grey_reference(reference, scores)
+            truth = as_reference(reference, prediction)
+            scores.grey_references += truth is not reference
             values = scorer(prediction, truth, place)
             scores.add(FrameScore(index, moment, values), prediction, truth, scorer.metrics[0])
         if report:
             report(done, len(chosen), f"{scores.dataset}/{scores.sequence}")
 
 
-def _streamed(
-    reconstructor: Reconstructor, windows: Iterable[Events]
-) -> Iterator[tuple[NDArray[np.float32], bool]]:
+def frames_of(items: Items, chosen: NDArray[np.int64], scorer: Scorer) -> list[int]:
+    """Numbers of the reference images of items; -1 for each where no metric needs one."""
+    return items.frames[chosen].tolist() if scorer.needs_reference else [-1] * len(chosen)
+
+
+def why_unscored(
+    time_s: float, gap_s: float, interval: Interval, scorer: Scorer, config: EvaluationConfig
+) -> str:
+    """Why a prediction gets no score, empty where it does; gap_s: seconds to its reference."""
+    if time_s < interval.start_s:
+        return BEFORE
+    if time_s > interval.stop_s:
+        return AFTER
+    return NO_REFERENCE if scorer.needs_reference and gap_s > config.tolerance_ms / 1e3 else ""
+
+
+def as_reference(image: NDArray[Any] | None, prediction: NDArray[Any]) -> NDArray[Any] | None:
+    """A reference as a prediction needs it: reduced to luma where the prediction is grey."""
+    return luma(image) if image is not None and image.ndim > prediction.ndim else image
+
+
+def _aligned(made: Made, truths: Iterator[NDArray[Any] | None], config: EvaluationConfig, place: str) -> Made:
+    """The same images in the gauge that fits the references that are not None; held in a temporary file."""
+    empty: list[bool] = []
+    with tempfile.TemporaryFile() as store:
+        shape: tuple[int, ...] = ()
+
+        def pairs() -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
+            nonlocal shape
+            for (image, no_events), truth in zip(made, truths):
+                store.write(np.ascontiguousarray(image, np.float32).data)
+                shape = image.shape
+                empty.append(no_events)
+                yield image, as_reference(truth, image)
+
+        try:
+            gauge = fit_alignment(pairs(), config.align, logarithmic=config.logarithmic)
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from None
+        store.seek(0)
+        for no_events in empty:
+            image = np.frombuffer(store.read(4 * math.prod(shape)), np.float32).reshape(shape)
+            yield gauge(image), no_events
+
+
+def _streamed(reconstructor: Reconstructor, windows: Iterable[Events]) -> Made:
     """Image, and whether its window is empty."""
     reconstructor.reset()
     for events in windows:
         yield reconstructor.step(events), not len(events)
 
 
-def _fitted(
-    reconstructor: OfflineReconstructor, recording: Recording, seconds: NDArray[np.float64]
-) -> Iterator[tuple[NDArray[np.float32], bool]]:
+def _fitted(reconstructor: OfflineReconstructor, recording: Recording, seconds: NDArray[np.float64]) -> Made:
     """Image at each time of the sequence's clock; times may repeat, for which the method is asked once."""
     times, positions = np.unique(seconds, return_inverse=True)
     origin = recording.moved_to_origin if isinstance(recording, EvrealRecording) else 0
@@ -165,11 +209,3 @@ def _fitted(
         while position < wanted:
             position, image = position + 1, next(images)
         yield image, False
-
-
-def grey_reference(image: NDArray[Any], scores: SequenceScores) -> NDArray[Any]:
-    """A reference for a grey prediction: colour is reduced to luma, and counted."""
-    if image.ndim == 2:
-        return image
-    scores.grey_references += 1
-    return luma(image)

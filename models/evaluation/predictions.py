@@ -7,6 +7,7 @@ recording, they are matched by the times in the folder's timestamps.txt.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Several
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 from evsim.errors import InputError
 from evsim.formats import open_events
 from evsim.media import read_image
+from evsim.models.evaluation.alignment import as_light, fit_alignment
 from evsim.models.evaluation.items import nearest_images
-from evsim.models.evaluation.network import AFTER, BEFORE, NO_REFERENCE, Report, grey_reference
+from evsim.models.evaluation.network import Report, as_reference, why_unscored
 from evsim.models.evaluation.protocol import EvaluationConfig, scored_interval
 from evsim.models.evaluation.scoring import FrameScore, Scorer, SequenceScores, normalised
 from evsim.models.evaluation.sequences import (
@@ -147,13 +149,17 @@ def _score_pairs(
 ) -> None:
     scores.items = len(files)
     last_input = (len(files) - 1) // config.inserted * config.inserted
+    scored = [k for k in range(last_input + 1) if config.inserted == 1 or k % config.inserted]
+    prepared = _preparation(
+        ((files[k], None if references is None else read_image(references[k])) for k in scored), config
+    )
     for k, file in enumerate(files):
         if config.inserted > 1 and k > last_input:
             scores.leave_out(BEYOND)
         elif config.inserted > 1 and k % config.inserted == 0:
             scores.leave_out(INPUTS)
         else:
-            prediction = _prepared(file, config)
+            prediction = prepared(file)
             truth = None if references is None else read_image(references[k])
             scores.look_at(prediction)
             place = f"{file}{'' if references is None else f' and {references[k]}'}"
@@ -178,31 +184,42 @@ def _score_by_time(
             raise InputError(f"{scores.path} holds no images to compare with")
         images = read_clock(recording).images
         nearest = nearest_images(images, times)
-        truths = images_in_order(recording, (int(one) for one in nearest))
-        for k, (file, moment, frame, truth) in enumerate(zip(files, times, nearest, truths)):
-            if moment < scores.interval.start_s:
-                scores.leave_out(BEFORE)
-            elif moment > scores.interval.stop_s:
-                scores.leave_out(AFTER)
-            elif scorer.needs_reference and abs(images[frame] - moment) > config.tolerance_ms / 1e3:
-                scores.leave_out(NO_REFERENCE)
+        truths = images_in_order(recording, nearest.tolist())
+        gaps = np.abs(images[nearest] - times) if len(images) else np.full(len(times), np.inf)
+        reasons = [
+            why_unscored(moment, gap, scores.interval, scorer, config) for moment, gap in zip(times, gaps)
+        ]
+        known = zip(files, images_in_order(recording, nearest.tolist()), reasons)
+        prepared = _preparation(((file, truth) for file, truth, reason in known if not reason), config)
+        for k, (file, moment, frame, truth, reason) in enumerate(zip(files, times, nearest, truths, reasons)):
+            if reason:
+                scores.leave_out(reason)
             else:
-                prediction = _prepared(file, config)
+                prediction = prepared(file)
                 scores.look_at(prediction)
-                if truth is not None and prediction.ndim == 2:
-                    truth = grey_reference(truth, scores)
-                values = scorer(prediction, truth, f"{file} and image {frame} of {scores.path}")
+                compared = as_reference(truth, prediction)
+                scores.grey_references += compared is not truth
+                values = scorer(prediction, compared, f"{file} and image {frame} of {scores.path}")
                 index = number_of(file) if number_of(file) >= 0 else k
                 score = FrameScore(index, float(moment), values, file.name)
-                scores.add(score, prediction, truth, scorer.metrics[0])
+                scores.add(score, prediction, compared, scorer.metrics[0])
             if report:
                 report(k + 1, len(files), f"{scores.dataset}/{scores.sequence}")
 
 
-def _prepared(file: Path, config: EvaluationConfig) -> NDArray[Any]:
-    """A prediction as scored: codes as they are, or as floats stretched between percentiles."""
-    image = read_image(file)
+Prepare = Callable[[Path], NDArray[Any]]
+
+
+def _preparation(pairs: Iterable[tuple[Path, NDArray[Any] | None]], config: EvaluationConfig) -> Prepare:
+    """What reads a prediction as it is scored: codes as they are, or floats that are stretched or aligned.
+
+    pairs: the scored files, each with its reference; read only to fit an alignment.
+    """
+    if config.align != "none":
+        read = ((read_image(file), truth) for file, truth in pairs)
+        matched = ((image, as_reference(truth, image)) for image, truth in read)
+        gauge = fit_alignment(matched, config.align, logarithmic=config.logarithmic)
+        return lambda file: gauge(read_image(file))
     if config.normalize == "none":
-        return image
-    full = 1.0 if image.dtype.kind == "f" else float(np.iinfo(image.dtype).max)
-    return normalised(image / np.float32(full), config.normalize, str(file))
+        return read_image
+    return lambda file: normalised(as_light(read_image(file)), config.normalize, str(file))

@@ -12,6 +12,7 @@ from evsim import configuration
 from evsim.configuration import require_range
 from evsim.errors import ConfigError
 from evsim.metrics.preparation import Equalisation, Normalisation
+from evsim.models.evaluation.alignment import Alignment
 
 INTERVALS = Path(__file__).with_name("evreal_intervals.yaml")
 INFERENCE_LEAD_S = 10.0
@@ -84,6 +85,11 @@ class EvaluationConfig:
     """A prediction is scored if a reference lies at most this far away."""
     normalize: Normalisation = "none"
     """Stretch each reconstruction: standard (extremes), robust (percentiles 1 to 99), exprobust."""
+    align: Alignment = "none"
+    """Bring all predictions of a sequence to its references at once: affine-log (scale and offset of log
+    intensity), offset-log, robust (percentiles 1 to 99 of the whole sequence, no references)."""
+    logarithmic: bool = False
+    """Predictions are log intensity already; `align` has to know."""
     equalise: Equalisation = "none"
     """Equalise the histograms of both images before they are compared."""
     event_rate: Literal["window", "events"] = "window"
@@ -101,6 +107,13 @@ class EvaluationConfig:
         require_range("tolerance_ms", self.tolerance_ms, 0)
         require_range("inserted", self.inserted, 1)
         require_range("overlap", self.overlap, 0)
+        if "none" not in (self.align, self.normalize):
+            raise ConfigError(
+                f"align = {self.align} with normalize = {self.normalize}: one fits the sequence, the other "
+                "each frame; choose one"
+            )
+        if self.logarithmic and self.align not in ("affine-log", "offset-log"):
+            raise ConfigError("logarithmic is for align = affine-log or offset-log")
         if self.overlap and (protocol.windows == "frames" or self.overlap >= protocol.length):
             raise ConfigError(
                 f"overlap = {self.overlap} with protocol {self.protocol}, expected less than the window's "
@@ -112,6 +125,12 @@ class EvaluationConfig:
                 raise ConfigError(f"{name} = {value}, expected seconds; leave it out for the whole recording")
         if None not in (self.start_s, self.stop_s) and self.start_s > self.stop_s:  # type: ignore[operator]
             raise ConfigError(f"start_s = {self.start_s} is later than stop_s = {self.stop_s}")
+
+    @property
+    def preparation(self) -> str:
+        """What is done to images before they are scored, to be named beside every number; may be empty."""
+        kinds = {name: getattr(self, name) for name in ("normalize", "align", "equalise")}
+        return ", ".join(f"{name} {kind}" for name, kind in kinds.items() if kind != "none")
 
     @property
     def windows(self) -> Protocol:

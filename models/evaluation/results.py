@@ -47,6 +47,11 @@ class Evaluation:
     left_out: tuple[str, ...] = ()
     """What lay beside the sequences or predictions and belongs to none."""
 
+    @property
+    def title(self) -> str:
+        """Method, protocol, and what is done to images before they are scored."""
+        return ", ".join(filter(None, (self.method, self.protocol, self.config.preparation)))
+
     def datasets(self) -> dict[str, list[SequenceScores]]:
         """Sequences by data set, in order."""
         found: dict[str, list[SequenceScores]] = {}
@@ -62,6 +67,7 @@ class Evaluation:
             "method": self.method,
             **self.origin,
             "protocol": self.protocol,
+            "preparation": self.config.preparation,
             "average": self.config.average,
             "metrics": {
                 metric.id: {
@@ -121,6 +127,7 @@ class Evaluation:
         return {
             "method": self.method,
             "protocol": self.protocol,
+            "preparation": self.config.preparation,
             "dataset": dataset,
             "sequence": sequence,
             "scored": numbers["scored"],
@@ -157,7 +164,8 @@ def _cell(value: Any) -> str:
 
 def table_csv(evaluation: Evaluation) -> str:
     """The table as CSV, means in full precision."""
-    columns = ["method", "protocol", "dataset", "sequence", "scored", *(one.id for one in evaluation.metrics)]
+    columns = ["method", "protocol", "preparation", "dataset", "sequence", "scored"]
+    columns += [one.id for one in evaluation.metrics]
     return _csv(columns, ([row[name] for name in columns] for row in evaluation.rows()))
 
 
@@ -215,11 +223,15 @@ class SequenceWriter:
         self._rates = (folder / "event_rate.txt").open("w", encoding="ascii")
 
     def keep(self, index: int, seconds: float, rate: float, image: NDArray[np.float32]) -> None:
-        """Write one prediction, float (H, W), clipped here. Raises RunError if it cannot be encoded."""
+        """Write one prediction, float (H, W) or (H, W, 3) RGB, clipped here.
+
+        Raises RunError if it cannot be encoded.
+        """
         self._times.write(f"{index} {seconds:.15f}\n")
         self._rates.write(f"{index} {rate:.5f}\n")
         if self.images:
             codes = np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
+            codes = codes if codes.ndim == 2 else codes[..., ::-1]  # OpenCV counts colours from blue
             encoded, content = cv2.imencode(".png", codes)
             if not encoded:
                 raise RunError(f"{self.folder}: prediction {index} could not be encoded as PNG")

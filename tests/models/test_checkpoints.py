@@ -281,6 +281,11 @@ def test_every_key_that_does_not_fit_is_named(plus_state: Any) -> None:
     assert "R1.conv1.weight [4, 4, 5, 5] expected [4, 4, 3, 3]" in text
     assert "R2.conv1.bias torch.int64 expected torch.float32" in text
     assert "1 not finite: R2.conv2.bias" in text
+    with pytest.raises(CheckpointError, match="and 16 more") as caught:
+        models.load_state("firenet", {"other.weight": torch.zeros(1)})
+    missing, extra = caught.value.details
+    assert missing == f"24 of 24 keys missing: {', '.join(plus_state)}"
+    assert extra == "1 keys left over: other.weight"
 
 
 def test_weights_of_half_precision_are_widened(plus_state: Any) -> None:
@@ -313,7 +318,7 @@ def test_only_prefixes_that_all_keys_carry_come_off() -> None:
 
 def test_a_network_that_fits_has_no_problems() -> None:
     layer = nn.Linear(2, 2)
-    assert find_problems(layer, PublishedState(state=layer.state_dict())) == []
+    assert find_problems(layer, PublishedState(state=layer.state_dict())) == {}
 
 
 def test_names_and_hyper_parameters_are_checked() -> None:

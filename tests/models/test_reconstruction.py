@@ -27,7 +27,6 @@ from evsim.models.reconstruction import (
     VoxelReconstructor,
     crop_padding,
     make_reconstructor,
-    normalize_image,
     pad_to_multiple,
 )
 from evsim.pipelines.reconstruct import ReconstructionConfig, reconstruct_to_file
@@ -126,19 +125,6 @@ def test_padding_lies_where_the_published_evaluation_puts_it(parity: Path) -> No
         assert padded[0, case["iy0"] : case["iy1"], case["ix0"] : case["ix1"]].all()
         assert padded.sum() == image.sum()
         assert torch.equal(crop_padding(padded, (case["width"], case["height"]), multiple), image)
-
-
-def test_normalisations_stretch_between_the_named_percentiles() -> None:
-    image = np.linspace(-1, 3, 101, dtype=np.float32).reshape(1, -1)
-    assert normalize_image(image, "none") is image
-    np.testing.assert_allclose(normalize_image(image, "standard"), (image + 1) / 4, atol=1e-6)
-    np.testing.assert_allclose(normalize_image(image, "robust")[0, [1, 99]], [0, 1], atol=1e-6)
-    np.testing.assert_allclose(
-        normalize_image(image, "exprobust"), normalize_image(np.exp(image), "robust"), atol=1e-6
-    )
-    assert not normalize_image(np.full((2, 2), 0.7, np.float32), "robust").any()
-    with pytest.raises(InputError, match="expected one of none"):
-        normalize_image(image, "minmax")  # type: ignore[arg-type]
 
 
 def test_devices_are_named_or_refused() -> None:

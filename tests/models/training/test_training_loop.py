@@ -6,8 +6,11 @@ import csv
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -350,3 +353,38 @@ def test_the_state_file_keeps_kinds_keys_and_bits(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="is a set"):
         write_state(tmp_path / "bad.safetensors", {"a": {1, 2}})
     assert not (tmp_path / "bad.safetensors").exists()
+
+
+def test_figures_and_pictures_go_to_tensorboard_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boards: list[Board] = []
+
+    class Board:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            self.folder, self.purge_step, self.closed = Path(folder), purge_step, False
+            self.scalars, self.pictures = dict[tuple[str, int], float](), set[tuple[str, int]]()
+            boards.append(self)
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            self.scalars[name, step] = value
+
+        def add_image(self, name: str, picture: Any, step: int, dataformats: str) -> None:
+            assert picture.ndim == len(dataformats)
+            self.pictures.add((name, step))
+
+        def close(self) -> None:
+            self.closed = True
+
+    for name in ("tensorboard", "torch.utils.tensorboard"):
+        module = ModuleType(name)
+        module.__spec__ = ModuleSpec(name, None)
+        module.SummaryWriter = Board  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, name, module)
+    run(tmp_path / "run", steps=7)
+    (board,) = boards
+    assert (board.folder, board.purge_step, board.closed) == (tmp_path / "run" / "tensorboard", 1, True)
+    rows = metrics(tmp_path / "run")
+    wanted = {(f"{row['phase']}/{row['metric']}", int(row["step"])): float(row["value"]) for row in rows}
+    assert board.scalars == wanted
+    assert ("sample 0", 7) in board.pictures
