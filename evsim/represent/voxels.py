@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from evsim.errors import InputError
 from evsim.events import Events
 from evsim.kernels.voxelize import Placement, PlaneLayout, voxelize
-from evsim.represent.arrays import is_tensor, output, positions, same_kind, take
+from evsim.represent.arrays import output, positions, same_kind, take
 from evsim.represent.normalization import normalize
 from evsim.represent.pixels import has_subpixels
 from evsim.represent.rules import VOXEL_RULES, Interpolation, Polarity, VoxelRule
@@ -78,29 +79,23 @@ def voxel_grid(
     deterministic, threads, backend: see `evsim.kernels.voxelize`.
     Raises InputError for events outside window or sensor, and for unknown names.
     """
-    chosen = VOXEL_RULES[rule]
-    kind = chosen.polarity if polarity is None else polarity
-    grid = output(out, (channels(bins, kind), events.height, events.width), np.float32, events.t)
-    count = len(events.t)
-    if window is not None:
-        ends = window
-    elif count:
-        t = events.t
-        ends = (t[0], t[-1]) if not is_tensor(t) else tuple(take(t, _FIRST_AND_LAST))
-    else:
-        ends = (0, 0)
+    plan = _plan(rule, VOXEL_RULES[rule], bins, polarity, interpolation)
+    t = events.t
+    grid = output(out, (plan.channels, events.height, events.width), np.float32, t)
     if window is not None:
         _require_window(events, window)
-    fill_windows(
+        ends = window
+    elif len(t):
+        ends = (t[0], t[-1]) if isinstance(t, np.ndarray) else tuple(take(t, _FIRST_AND_LAST))
+    else:
+        ends = (0, 0)
+    _fill(
         events,
-        bins,
-        rule,
-        np.array([[0, count]]),
+        plan,
+        np.array([[0, len(t)]]),
         np.array([ends], np.float64),
         grid,
-        polarity=kind,
-        interpolation=interpolation,
-        minimum_events=minimum_events,
+        minimum_events,
         accumulate=accumulate,
         deterministic=deterministic,
         threads=threads,
@@ -134,14 +129,13 @@ def voxel_grids(
     without `window=windows[k]`; see there for the other arguments, `out` here being (K, channels, H, W).
     Raises InputError as `voxel_grid` does, and for windows that are not pairs of increasing times.
     """
-    chosen = VOXEL_RULES[rule]
-    kind = chosen.polarity if polarity is None else polarity
+    plan = _plan(rule, VOXEL_RULES[rule], bins, polarity, interpolation)
     if span not in ("events", "window"):
         raise InputError(f"span {span!r}, expected events or window")
     borders = np.asarray(windows)
     if borders.ndim != 2 or borders.shape[1] != 2 or not (borders[:, 0] < borders[:, 1]).all():
         raise InputError(f"windows have shape {borders.shape}, expected (K, 2) rows of start < end")
-    shape = (len(borders), channels(bins, kind), events.height, events.width)
+    shape = (len(borders), plan.channels, events.height, events.width)
     grids = output(out, shape, np.float32, events.t)
     ranges = positions(events.t, borders)
     ends = borders.astype(np.float64)
@@ -149,16 +143,13 @@ def voxel_grids(
     if span == "events" and filled.any():
         index = np.stack([ranges[filled, 0], ranges[filled, 1] - 1], 1)
         ends[filled] = take(events.t, index.reshape(-1)).reshape(-1, 2)
-    fill_windows(
+    _fill(
         events,
-        bins,
-        rule,
+        plan,
         ranges,
         ends,
         grids,
-        polarity=kind,
-        interpolation=interpolation,
-        minimum_events=minimum_events,
+        minimum_events,
         accumulate=accumulate,
         deterministic=deterministic,
         threads=threads,
@@ -170,17 +161,6 @@ def voxel_grids(
     return grids
 
 
-def channels(bins: int, polarity: str) -> int:
-    """Channels of a voxel grid. Raises InputError for bins or a polarity that cannot be."""
-    if bins < 1:
-        raise InputError(f"a voxel grid of {bins} bins; expected at least 1")
-    if polarity == "signed":
-        return bins
-    if polarity in ("split", "split_off_first"):
-        return 2 * bins
-    raise InputError(f"polarity {polarity!r}, expected signed, split or split_off_first")
-
-
 def fill_windows(
     events: Events,
     bins: int,
@@ -188,68 +168,19 @@ def fill_windows(
     ranges: NDArray[np.int64],
     ends: NDArray[np.float64],
     grids: Any,
-    *,
-    polarity: Polarity | None = None,
-    interpolation: Interpolation | None = None,
-    minimum_events: int | None = None,
-    accumulate: bool = False,
     **options: Any,
 ) -> None:
-    """Write the voxel grids of K windows to `grids`, (K, channels, H, W) or K * channels planes.
+    """Write the signed voxel grids of K windows to `grids`, (K, bins, H, W) or K * bins planes.
 
     name: the rule. ranges: (K, 2), the events of each window; ends: (K, 2), the times its bins span.
-    options: of the kernel. Arguments and errors otherwise as those of `voxel_grid`.
+    options: of the kernel. Raises InputError as `voxel_grid` does.
     """
-    rule = VOXEL_RULES[name]
-    polarity = polarity or rule.polarity
-    planes = grids.reshape(-1, events.height, events.width)
-    if not rule.subpixel and has_subpixels(events):
-        raise InputError(
-            f"the events have sub-pixel coordinates, which rule {name!r} does not define; round them to "
-            "whole pixels first"
-        )
-    how, offset = _interpolation(rule, interpolation)
-    layout = _layout(bins, polarity)
-    least = rule.minimum_events if minimum_events is None else minimum_events
-    if least > 1:
-        few = ranges[:, 1] - ranges[:, 0] < least
-        ranges = np.where(few[:, None], ranges[:, :1], ranges)
-    duration = ends[:, 1] - ends[:, 0]
-    if rule.extra_us:
-        duration += rule.extra_us
-    flat = duration <= 0
-    spread = []
-    if flat.any():
-        duration[flat] = 1.0
-        spread = np.flatnonzero(flat & (ranges[:, 0] < ranges[:, 1])).tolist() if rule.spread else []
-    columns = (events.t, events.x, events.y, events.p)
-    steps = float(rule.steps(bins))
-    voxelize(
-        *columns,
-        bins=bins,
-        ranges=_without(ranges, spread) if spread else ranges,
-        placement=Placement(ends[:, 0], duration, steps, offset, how, rule.edge),
-        layout=layout,
-        out=planes,
-        accumulate=accumulate,
-        **options,
-    )
-    for k in spread:
-        # Of these events only the order is known: it takes the place of the time.
-        first, last = ranges[k].tolist()
-        voxelize(
-            _order(last - first, events.t),
-            *(column[first:last] for column in columns[1:]),
-            bins=bins,
-            ranges=np.array([[0, last - first]]),
-            placement=Placement(
-                np.zeros(1), np.array([max(1.0, last - first - 1.0)]), steps, offset, how, rule.edge
-            ),
-            layout=layout,
-            out=planes[k * layout.window : (k + 1) * layout.window],
-            accumulate=True,
-            **options,
-        )
+    _fill(events, _plan(name, VOXEL_RULES[name], bins, "signed", None), ranges, ends, grids, None, **options)
+
+
+def channels(bins: int, polarity: Polarity) -> int:
+    """Channels of a voxel grid. Raises InputError for bins or a polarity that cannot be."""
+    return _plan("e2vid", VOXEL_RULES["e2vid"], bins, polarity, None).channels
 
 
 def placement_in_window(
@@ -264,32 +195,106 @@ def placement_in_window(
 
     Arguments and errors are those of `voxel_grid`, whose planes the layout describes.
     """
-    rule = VOXEL_RULES[name]
+    plan = _plan(name, VOXEL_RULES[name], bins, polarity, interpolation)
     start, end = window
     if not start < end:
         raise InputError(f"window {start}..{end} us, expected a start before its end")
-    how, offset = _interpolation(rule, interpolation)
-    ends = np.array([start], np.float64), np.array([end - start + rule.extra_us], np.float64)
-    placement = Placement(*ends, float(rule.steps(bins)), offset, how, rule.edge)
-    channels(bins, polarity or rule.polarity)
-    return placement, _layout(bins, polarity or rule.polarity)
+    ends = np.array([start], np.float64), np.array([end - start + plan.rule.extra_us], np.float64)
+    return Placement(*ends, plan.steps, plan.offset, plan.interpolation, plan.rule.edge), plan.layout
 
 
-def _interpolation(rule: VoxelRule, interpolation: Interpolation | None) -> tuple[Interpolation, float]:
-    """The rule's own interpolation and offset of the bin coordinate, or those of another one."""
-    if interpolation is None or interpolation == rule.interpolation:
-        return rule.interpolation, rule.offset
-    if interpolation not in ("linear", "nearest"):
-        raise InputError(f"interpolation {interpolation!r}, expected linear or nearest")
-    return interpolation, rule.offset + (0.5 if interpolation == "nearest" else -0.5)
+class _Plan(NamedTuple):
+    """A rule with the caller's choices worked out, for the kernel."""
+
+    name: str
+    rule: VoxelRule
+    bins: int
+    channels: int
+    steps: float
+    offset: float
+    interpolation: Interpolation
+    layout: PlaneLayout
 
 
-def _layout(bins: int, polarity: Polarity) -> PlaneLayout:
-    return {
+@functools.lru_cache(64)
+def _plan(
+    name: str, rule: VoxelRule, bins: int, polarity: Polarity | None, interpolation: Interpolation | None
+) -> _Plan:
+    """Remembered, because for a window of a few thousand events it would cost as much as they do.
+
+    Raises InputError for bins, a polarity or an interpolation that cannot be.
+    """
+    if bins < 1:
+        raise InputError(f"a voxel grid of {bins} bins; expected at least 1")
+    layouts = {
         "signed": PlaneLayout(bins, 1, 0, 0),
         "split": PlaneLayout(2 * bins, 1, 0, bins),
         "split_off_first": PlaneLayout(2 * bins, 1, bins, 0),
-    }[polarity]
+    }
+    layout = layouts.get(rule.polarity if polarity is None else polarity)
+    if layout is None:
+        raise InputError(f"polarity {polarity!r}, expected signed, split or split_off_first")
+    how, offset = rule.interpolation, rule.offset
+    if interpolation is not None and interpolation != how:
+        if interpolation not in ("linear", "nearest"):
+            raise InputError(f"interpolation {interpolation!r}, expected linear or nearest")
+        how, offset = interpolation, offset + (0.5 if interpolation == "nearest" else -0.5)
+    return _Plan(name, rule, bins, layout.window, float(rule.steps(bins)), offset, how, layout)
+
+
+def _fill(
+    events: Events,
+    plan: _Plan,
+    ranges: NDArray[np.int64],
+    ends: NDArray[np.float64],
+    grids: Any,
+    minimum_events: int | None,
+    **options: Any,
+) -> None:
+    """Write the voxel grids of K windows to `grids`."""
+    rule, layout = plan.rule, plan.layout
+    planes = grids.reshape(-1, events.height, events.width)
+    if not rule.subpixel and has_subpixels(events):
+        raise InputError(
+            f"the events have sub-pixel coordinates, which rule {plan.name!r} does not define; round them to "
+            "whole pixels first"
+        )
+    least = rule.minimum_events if minimum_events is None else minimum_events
+    if least > 1:
+        few = ranges[:, 1] - ranges[:, 0] < least
+        ranges = np.where(few[:, None], ranges[:, :1], ranges)
+    duration = ends[:, 1] - ends[:, 0]
+    if rule.extra_us:
+        duration += rule.extra_us
+    spread = []
+    if min(duration.tolist(), default=1.0) <= 0:
+        flat = duration <= 0
+        duration[flat] = 1.0
+        spread = np.flatnonzero(flat & (ranges[:, 0] < ranges[:, 1])).tolist() if rule.spread else []
+    constants = (plan.steps, plan.offset, plan.interpolation, rule.edge)
+    columns = (events.t, events.x, events.y, events.p)
+    voxelize(
+        *columns,
+        bins=plan.bins,
+        ranges=_without(ranges, spread) if spread else ranges,
+        placement=Placement(ends[:, 0], duration, *constants),
+        layout=layout,
+        out=planes,
+        **options,
+    )
+    for k in spread:
+        # Of these events only the order is known: it takes the place of the time.
+        first, last = ranges[k].tolist()
+        voxelize(
+            _order(last - first, events.t),
+            *(column[first:last] for column in columns[1:]),
+            bins=plan.bins,
+            ranges=np.array([[0, last - first]]),
+            placement=Placement(np.zeros(1), np.array([max(1.0, last - first - 1.0)]), *constants),
+            layout=layout,
+            out=planes[k * layout.window : (k + 1) * layout.window],
+            **{**options, "accumulate": True},
+        )
 
 
 def _without(ranges: NDArray[np.int64], windows: list[int]) -> NDArray[np.int64]:

@@ -220,3 +220,43 @@ def test_threads_refuse_events_out_of_order_too(monkeypatch: pytest.MonkeyPatch)
     for row in (1, 1500, 2999):
         with pytest.raises(InputError, match="not in order of time"):
             run(changed(0, row, 5), threads=2)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_disorder_inside_one_bin_is_refused(backend: str) -> None:
+    t, x, y, p = (column.copy() for column in columns(3000))
+    t[1000], t[1001] = 10**9 + 20_001, 10**9 + 20_000
+    t[:1000], t[1002:] = 10**9 + 20_000, 10**9 + 20_001
+    with pytest.raises(InputError, match="not in order of time: event 1001 "):
+        run((t, x, y, p), backend=backend)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("placement", [RULES[0], RULES[1], RULES[4], RULES[5]], ids=str)
+@pytest.mark.parametrize(
+    "layout", [PlaneLayout(5, 1, 0, 0), PlaneLayout(10, 1, 5, 0)], ids=["signed", "split"]
+)
+def test_windows_with_more_events_than_pixels(
+    layout: PlaneLayout, placement: Placement, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu, "THREAD_EVENTS", 10)
+    t, x, y, p = columns(20_000, 4)
+    t = np.sort(np.concatenate([t[:400], t[:19_600] // 3 + 2 * 10**9 // 3 + 7]))  # one interval holds most
+    wanted = run((t, x, y, p), placement, layout, backend="reference", dtype=np.float64)
+    found = run((t, x, y, p), placement, layout, threads=threads)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    out = np.ones_like(found)
+    voxelize(
+        t,
+        x,
+        y,
+        p,
+        bins=5,
+        ranges=np.array([[0, len(t)]]),
+        placement=placement,
+        layout=layout,
+        out=out,
+        accumulate=True,
+        threads=threads,
+    )
+    np.testing.assert_allclose(out, 1 + wanted, atol=1e-4)

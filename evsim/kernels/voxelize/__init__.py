@@ -53,31 +53,32 @@ def voxelize(
     BackendError.
     """
     on_cuda = not isinstance(t, np.ndarray) and t.device.type == "cuda"
-    if bins * out.shape[1] * out.shape[2] * (1 if layout.on == layout.off else 2) >= INDEX_LIMIT:
-        raise InputError(
-            f"a grid of {bins} bins of {out.shape[2]}x{out.shape[1]} pixels is too large to index"
-        )
+    _, height, width = out.shape
+    if bins * height * width * (1 if layout.on == layout.off else 2) >= INDEX_LIMIT:
+        raise InputError(f"a grid of {bins} bins of {width}x{height} pixels is too large to index")
     run = load_backend("voxelize", BACKENDS, backend, "gpu" if on_cuda else "cpu")
-    options = {
-        "bins": bins,
-        "ranges": ranges,
-        "placement": placement,
-        "layout": layout,
-        "accumulate": accumulate,
-        "deterministic": deterministic,
-        "threads": threads,
-    }
-    if run.__module__ != BACKENDS["cpu"] and not (placement.duration > 0).all():
+    chosen = run.__module__
+    if chosen != BACKENDS["cpu"] and not (placement.duration > 0).all():
         raise InputError(NO_DURATION)
-    if run.__module__ == BACKENDS["gpu"]:
-        run(t, x, y, p, out=out, **options)
-        return out
-    if on_cuda:
-        raise BackendError(
-            f"backend {run.__module__.rpartition('.')[2]!r} of voxelize cannot run here: the events are on "
-            f"{t.device}; move them to the CPU first"
-        )
-    run(*(np.ascontiguousarray(_array(column)) for column in (t, x, y, p)), out=_array(out), **options)
+    columns, target = (t, x, y, p), out
+    if chosen != BACKENDS["gpu"]:
+        if on_cuda:
+            raise BackendError(
+                f"backend {chosen.rpartition('.')[2]!r} of voxelize cannot run here: the events are on "
+                f"{t.device}; move them to the CPU first"
+            )
+        columns, target = tuple([np.ascontiguousarray(_array(column)) for column in columns]), _array(out)
+    run(
+        *columns,
+        bins=bins,
+        ranges=ranges,
+        placement=placement,
+        layout=layout,
+        out=target,
+        accumulate=accumulate,
+        deterministic=deterministic,
+        threads=threads,
+    )
     return out
 
 
