@@ -28,8 +28,8 @@ from evsim.sensor.fields import RandomFields
 from evsim.sensor.frames import FULL_SCALE_DN
 from evsim.sensor.listing import Listing, put, slot_at
 from evsim.sensor.per_pixel import PerPixelModel, key_words, slot_offset
-from evsim.sensor.variates import draw_block, exp_minus, normal_pair
-from evsim.sensor.vector import natural_log, select
+from evsim.sensor.variates import draw_block, exp_minus, normal_pair_fast
+from evsim.sensor.vector import LANES, append_above, float_of, natural_log, select
 
 LATENCIES = np.uint32(3)
 ON_PHASE, OFF_PHASE = 20, 21  # purposes of the whole plane, like those of the fixed pattern
@@ -84,14 +84,28 @@ class Interval(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Per block and column: whether to look closer."""
+    """Rows of each block, (blocks, W).
 
-    closer: NDArray[np.bool_]
+    target: V of the frame. keep: what is left of the way to it after the interval. closer: 1 for pixels to
+    look at. column: 0, 1, 2 ... . columns: those to look at, left[block] of them; first, second: two normal
+    numbers for each of those.
+    """
+
+    target: NDArray[np.float32]
+    keep: NDArray[np.float32]
+    closer: NDArray[np.int32]
+    column: NDArray[np.uint32]
+    columns: NDArray[np.uint32]
+    first: NDArray[np.float32]
+    second: NDArray[np.float32]
+    left: NDArray[np.int64]
 
 
 @njit(**LOOP)
 def run_blocks(
-    after: NDArray[np.float32],
+    frame: NDArray[Any],
+    scale: float,
+    table: NDArray[np.uint64],
     planes: Planes,
     now: Interval,
     scratch: Scratch,
@@ -99,47 +113,73 @@ def run_blocks(
     first: int,
     last: int,
 ) -> None:
-    """Events of the rows of blocks first..last - 1."""
-    height, width = after.shape
+    """Events of the rows of blocks first..last - 1.
+
+    scale: from values of the frame to DN. table: float32 target and keep in the low and high half, for every
+    code; empty for float frames.
+    """
+    height = frame.shape[0]
     blocks = listing.used.size
     for block in range(first, last):
-        y, x = listing.row[block], listing.column[block]
+        y, i = listing.row[block], listing.column[block]
         end = (block + 1) * height // blocks
         used = listing.used[block]
         listing.stopped[block] = False
         while y < end:
-            if x < 0:
-                _mark_row(block, y, after[y], planes, now, scratch)
-                x = 0
-            while x < width:
-                if scratch.closer[block, x]:
-                    place = _run_pixel(block, used, y, x, after[y, x], planes, now, listing)
-                    if place < 0:
-                        break
-                    used = place
-                x += 1
-            if x < width:
+            if i < 0:
+                _mark_row(block, y, frame[y], scale, table, planes, now, scratch)
+                i = 0
+            while i < scratch.left[block]:
+                x = np.int64(scratch.columns[block, i])
+                dn = np.float64(frame[y, x]) * scale
+                place = _run_pixel(block, used, y, x, i, dn, planes, now, scratch, listing)
+                if place < 0:
+                    break
+                used = place
+                i += 1
+            if i < scratch.left[block]:
                 listing.stopped[block] = True
                 break
-            x = -1
+            i = -1
             y += 1
-        listing.used[block], listing.row[block], listing.column[block] = used, y, x
+        listing.used[block], listing.row[block], listing.column[block] = used, y, i
 
 
 @njit(**LOOP)
 def _mark_row(
-    block: int, y: int, dn: NDArray[np.float32], planes: Planes, now: Interval, scratch: Scratch
+    block: int,
+    y: int,
+    values: NDArray[Any],
+    scale: float,
+    table: NDArray[np.uint64],
+    planes: Planes,
+    now: Interval,
+    scratch: Scratch,
 ) -> None:
-    """Move the pixels to which nothing happens; mark the others."""
-    closer = scratch.closer[block]
-    for x in range(dn.size):
-        closer[x] = False
+    """Move the pixels to which nothing happens; list the others and draw their first numbers."""
+    closer, columns = scratch.closer[block], scratch.columns[block]
+    target, keep = scratch.target[block], scratch.keep[block]
+    if table.size:
+        for x in range(values.size):
+            entry = table[np.int64(values[x])]
+            target[x] = float_of(np.int32(entry))
+            keep[x] = float_of(np.int32(entry >> np.uint64(32)))
+    else:
+        light, one = np.float32(now.light * scale), np.float32(1)
+        speed = np.float32(now.length / (now.time_constant * 1e3))
+        for x in range(values.size):
+            bright = np.float32(values[x]) * light + one
+            target[x] = natural_log(bright)
+            keep[x] = exp_minus(speed * bright)
+    for x in range(closer.size):
+        closer[x] = np.int32(0)
     if now.period_on > 0.0:
         _mark_noise(planes.phase_on[y], now.period_on, now.position_on, now.length, closer)
     if now.period_off > 0.0:
         _mark_noise(planes.phase_off[y], now.period_off, now.position_off, now.length, closer)
     _filter_row(
-        dn,
+        target,
+        keep,
         planes.low_pass[y],
         planes.base[y],
         planes.theta_on[y],
@@ -148,18 +188,25 @@ def _mark_row(
         now,
         closer,
     )
+    left = append_above(closer, np.int32(0), scratch.column[block], columns, 0, True)
+    scratch.left[block] = left
+    first, second = scratch.first[block], scratch.second[block]
+    for i in range(left):
+        w0, w1, _, _ = draw_block(columns[i], y, 0, now.index, LATENCIES, now.key_low, now.key_high)
+        first[i], second[i] = normal_pair_fast(w0, w1)
 
 
 @njit(**INLINE)
 def _mark_noise(
-    phase: NDArray[np.uint32], period: float, position: float, length: float, closer: NDArray[np.bool_]
+    phase: NDArray[np.uint32], period: float, position: float, length: float, closer: NDArray[np.int32]
 ) -> None:
     """Mark pixels whose noise may be due: in whole steps of the phase, a little more than the interval."""
     steps = 2.0**32 / period
     begin = np.uint32(np.int64(position * steps) - MARGIN_STEPS)
     reach = np.uint32(min(np.int64(length * steps) + 2 * MARGIN_STEPS, np.int64(0xFFFFFFFF)))
     for x in range(phase.size):
-        closer[x] = closer[x] | (np.uint32(phase[x] - begin) <= reach)
+        due = np.uint32(phase[x] - begin) <= reach
+        closer[x] = select(due, np.int32(1), closer[x])
 
 
 @njit(**INLINE)
@@ -171,28 +218,26 @@ def _noise_due(phase: Any, period: float, position: float) -> float:
 
 @njit(**INLINE)
 def _filter_row(
-    dn: NDArray[np.float32],
+    target: NDArray[np.float32],
+    keep: NDArray[np.float32],
     low_pass: NDArray[np.float32],
     base: NDArray[np.float32],
     theta_on: NDArray[np.float32],
     theta_off: NDArray[np.float32],
     fired: NDArray[np.float32],
     now: Interval,
-    closer: NDArray[np.bool_],
+    closer: NDArray[np.int32],
 ) -> None:
-    one = np.float32(1)
-    light, dead = np.float32(now.light), np.float32(now.dead_time)
-    length, speed = np.float32(now.length), np.float32(now.length / (now.time_constant * 1e3))
-    for x in range(dn.size):
-        bright = dn[x] * light + one
-        target, v = natural_log(bright), low_pass[x]
-        end = target + (v - target) * exp_minus(speed * bright)
+    dead, length = np.float32(now.dead_time), np.float32(now.length)
+    for x in range(target.size):
+        v = low_pass[x]
+        end = target[x] + (v - target[x]) * keep[x]
         moved = end - base[x]
-        crosses = (moved > theta_on[x]) | (moved < -theta_off[x])
-        look = closer[x] | crosses | (fired[x] + dead > np.float32(0))
-        closer[x] = look
+        look = (moved > theta_on[x]) | (moved < -theta_off[x]) | (fired[x] + dead > np.float32(0))
+        look = look | (closer[x] > np.int32(0))
+        closer[x] = select(look, np.int32(1), np.int32(0))
         low_pass[x] = select(look, v, end)
-        fired[x] = select(look, fired[x], fired[x] - length)
+        fired[x] = fired[x] - select(look, np.float32(0), length)
 
 
 @njit(**INLINE)
@@ -201,9 +246,11 @@ def _run_pixel(
     used: int,
     y: int,
     x: int,
+    i: int,
     dn: float,
     planes: Planes,
     now: Interval,
+    scratch: Scratch,
     listing: Listing,
 ) -> int:
     """The next free place, or -1 without any change if the events of the pixel found no room."""
@@ -231,8 +278,10 @@ def _run_pixel(
             rising = target > v
             step = base + (theta_on if rising else -theta_off) - v
             share = min(max(step / (target - v), 0.0), 1.0 - 1e-12)
-            w0, w1, _, _ = draw_block(x, y, fires, now.index, LATENCIES, now.key_low, now.key_high)
-            first, second = normal_pair(w0, w1)
+            first, second = scratch.first[block, i], scratch.second[block, i]
+            if fires > 0:
+                w0, w1, _, _ = draw_block(x, y, fires, now.index, LATENCIES, now.key_low, now.key_high)
+                first, second = normal_pair_fast(w0, w1)
             fires += 1
             deviation = math.sqrt(now.jitter**2 + (now.spread * tau / (target - v)) ** 2)
             delay = now.latency - tau * math.log1p(-share) + deviation * first
@@ -301,8 +350,17 @@ class IcnsPixels(PerPixelModel):
 
     def _make_planes(self, pattern: RandomFields) -> dict[str, NDArray[Any]]:
         config, (width, height) = self._config, self._size
-        self._after = np.zeros((height, width), np.float32)
-        self._scratch = Scratch(np.zeros((self._blocks, width), np.bool_))
+        row = (self._blocks, width)
+        self._scratch = Scratch(
+            np.zeros(row, np.float32),
+            np.zeros(row, np.float32),
+            np.zeros(row, np.int32),
+            np.tile(np.arange(width, dtype=np.uint32), (self._blocks, 1)),
+            np.zeros((self._blocks, width + LANES), np.uint32),
+            np.zeros(row, np.float32),
+            np.zeros(row, np.float32),
+            np.zeros(self._blocks, np.int64),
+        )
         thresholds = [
             np.full((height, width), nominal, np.float32) if field is None else field.astype(np.float32)
             for field, nominal in (
@@ -342,8 +400,18 @@ class IcnsPixels(PerPixelModel):
             *_noise_clock(config.noise_rate_on_hz, t0_ns - self._origin_ns),
             *_noise_clock(config.noise_rate_off_hz, t0_ns - self._origin_ns),
         )
-        self._read_dn(frame, self._after)
-        self._list_events(run_blocks, self._after, Planes(**self._planes), now, self._scratch)
+        scale = self._dn_scale(frame)
+        table = self._table(frame, scale, now)
+        self._list_events(run_blocks, frame, scale, table, Planes(**self._planes), now, self._scratch)
+
+    def _table(self, frame: NDArray[Any], scale: float, now: Interval) -> NDArray[np.uint64]:
+        """Target and remaining part of the way for every code; empty for float frames."""
+        if frame.dtype.kind == "f":
+            return np.empty(0, np.uint64)
+        bright = np.arange(np.iinfo(frame.dtype).max + 1) * (scale * now.light) + 1.0
+        keep = np.exp(-now.length / (now.time_constant * 1e3) * bright)
+        low, high = (part.astype(np.float32).view(np.uint32) for part in (np.log(bright), keep))
+        return (high.astype(np.uint64) << np.uint64(32)) | low
 
 
 def _noise_clock(rate_hz: float, elapsed_ns: int) -> tuple[float, float]:

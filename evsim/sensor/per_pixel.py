@@ -134,13 +134,17 @@ class PerPixelModel:
         raise NotImplementedError
 
     def _read_dn(self, frame: NDArray[Any], out: NDArray[np.float32]) -> None:
+        self._bands.split(load_dn, frame.shape[0], self._blocks, frame, self._dn_scale(frame), out)
+
+    def _dn_scale(self, frame: NDArray[Any]) -> float:
+        """From values of a frame to DN; InputError for light too bright for these models."""
         scale = dn_scale(frame, self._config.float_full_scale)
         if frame.dtype.kind == "f" and float(frame.max()) * scale > LARGEST_DN:
             raise InputError(
                 f"frame has light of {float(frame.max()) * scale:.3g} DN, expected at most {LARGEST_DN:g} "
                 f"with model {self._config.model}: set float_full_scale to the value that means white"
             )
-        self._bands.split(load_dn, frame.shape[0], self._blocks, frame, scale, out)
+        return scale
 
     def _list_events(self, kernel: Any, *arguments: Any) -> None:
         """Run a compiled pass over all blocks until each has had room for its events."""

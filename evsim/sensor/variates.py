@@ -57,6 +57,25 @@ def squared_normal(first: Any, second: Any) -> Any:
 
 
 @njit(**INLINE)
+def normal_pair_fast(first: Any, second: Any) -> tuple[Any, Any]:
+    """As `normal_pair`, float32, up to 5.9 standard deviations, in operations that vectorise."""
+    u = (np.float32(np.int32(first >> np.uint32(8))) + np.float32(0.5)) * FRACTION
+    length = np.sqrt(np.float32(-2) * natural_log(u))
+    # Of half the angle, within -pi/2..pi/2, by Taylor's series; then the double angle.
+    x = np.float32(math.pi) * (np.float32(np.int32(second)) * TURN)
+    q = x * x
+    tail = np.float32(1 / 362880) - q * np.float32(1 / 39916800)
+    tail = np.float32(1 / 120) - q * (np.float32(1 / 5040) - q * tail)
+    sine = x * (np.float32(1) - q * (np.float32(1 / 6) - q * tail))
+    tail = np.float32(1 / 40320) - q * (np.float32(1 / 3628800) - q * np.float32(1 / 479001600))
+    tail = np.float32(1 / 24) - q * (np.float32(1 / 720) - q * tail)
+    cosine = np.float32(1) - q * (np.float32(1 / 2) - q * tail)
+    return length * (np.float32(1) - np.float32(2) * (sine * sine)), length * (
+        np.float32(2) * (sine * cosine)
+    )
+
+
+@njit(**INLINE)
 def exp_minus(value: Any) -> Any:
     """exp(-value) of a float32 >= 0, to 2 ulp; never below 4e-38."""
     x = select(value < LARGEST_EXPONENT, np.float32(value), LARGEST_EXPONENT)
