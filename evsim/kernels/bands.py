@@ -53,3 +53,22 @@ class RowBands:
         function(*arguments, *first)
         for other in others:
             other.result()
+
+    def share(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call ``function(*arguments)`` on all threads, which divide the work by `evsim.kernels.turns`.
+
+        Whoever returns first has found nothing left to begin; a thread that has not started by then is not
+        waited for.
+        """
+        if self.threads == 1:
+            function(*arguments)
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.threads - 1, "evsim-rows")
+        others = [self._pool.submit(function, *arguments) for _ in range(self.threads - 1)]
+        try:
+            function(*arguments)
+        finally:
+            for other in others:
+                if not other.cancel():
+                    other.result()

@@ -9,6 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from evsim.kernels.compiled import INLINE, LOOP, SPREAD
+from evsim.kernels.turns import take, wait_until
 from evsim.sensor.sorting import Bins, Columns, scatter, tally, unpack
 from evsim.sensor.v2e.records import Fields, Light, Pass, Planes, Scratch
 from evsim.sensor.v2e.rows import ALL_LEAK, LABEL, ON, advance_row
@@ -21,18 +22,8 @@ NEAR_BORDER = 8
 """A dead time below 1 / NEAR_BORDER of the interval concerns few events."""
 
 
-@njit(**LOOP)
-def scatter_blocks(height: int, slots: int, bins: Bins, first: int, last: int) -> None:
-    """Bring the events of blocks first..last - 1 into order; all blocks before any column is written."""
-    blocks = bins.keys.shape[0]
-    for block in range(first, last):
-        scatter(block, block * height // blocks, (block + 1) * height // blocks, slots, bins)
-
-
-@njit(**LOOP)
-def write_slots(origin: int, bins: Bins, columns: Columns, first: int, last: int) -> None:
-    """Write the columns of the events in slots first..last - 1."""
-    unpack(first, last, origin, bins, columns)
+BLOCKS, SCATTERED, ORDERED, PARTS = 0, 1, 2, 3
+"""Counters: blocks begun, blocks whose events are to be scattered, those that are, parts to be written."""
 
 
 @njit(**LOOP)
@@ -43,16 +34,36 @@ def run_blocks(
     now: Pass,
     scratch: Scratch,
     bins: Bins,
-    first: int,
-    last: int,
+    turns: NDArray[np.int64],
 ) -> None:
-    """Rows of blocks first..last - 1, each from its cursor on until all are done or its keys are full.
+    """Rows of all blocks, each from its cursor on until all are done or its keys are full.
 
     A block stops before the keys of a row that have no room; called again, it goes on with the crossings of
-    that row, which are still in its scratch.
+    that row, which are still in its scratch. For any number of threads at once.
     """
-    for block in range(first, last):
+    blocks = bins.keys.shape[0]
+    block = take(turns, BLOCKS)
+    while block < blocks:
         _run_block(block, light, planes, fields, now, scratch, bins)
+        block = take(turns, BLOCKS)
+
+
+@njit(**LOOP)
+def write_events(
+    height: int, slots: int, origin: int, bins: Bins, columns: Columns, turns: NDArray[np.int64]
+) -> None:
+    """Bring the events of all blocks into order and write their columns. For any number of threads."""
+    blocks = bins.keys.shape[0]
+    block = take(turns, SCATTERED)
+    while block < blocks:
+        scatter(block, block * height // blocks, (block + 1) * height // blocks, slots, bins)
+        take(turns, ORDERED)
+        block = take(turns, SCATTERED)
+    wait_until(turns, ORDERED, blocks)
+    part = take(turns, PARTS)
+    while part < blocks:
+        unpack(part * slots // blocks, (part + 1) * slots // blocks, origin, bins, columns)
+        part = take(turns, PARTS)
 
 
 @njit(**SPREAD)

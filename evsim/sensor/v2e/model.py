@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from evsim.errors import InputError
 from evsim.events import LEAK
 from evsim.kernels.bands import RowBands
+from evsim.kernels.turns import make_turns
 from evsim.sensor import sorting
 from evsim.sensor.config import SensorConfig
 from evsim.sensor.fields import FrameFields, RandomFields, check_field
@@ -29,6 +30,8 @@ from evsim.sensor.v2e.tables import LightReader
 from evsim.sensor.vector import LANES
 
 REBASE_AFTER = 2**29
+BLOCKS_PER_THREAD = 8
+"""Small enough that threads which start late or run slower do not keep the others waiting."""
 COLUMN_TYPES = (np.int64, np.uint16, np.uint16, np.uint8, np.uint8)
 PATTERN = ("theta_on", "theta_off", "leak_rate")
 
@@ -54,9 +57,10 @@ class V2ePixels:
         self._origin_us = 0
         self._planes = self._make_planes(pattern)
         self._largest_leak = float(self._planes.leak_rate.max())
-        blocks = 1 if threads == 1 else min(2 * threads, height)
+        blocks = 1 if threads == 1 else min(BLOCKS_PER_THREAD * threads, height)
         self._scratch = _make_scratch(blocks, width, self._real)
         self._bins = _make_bins(blocks, size, width * height // (2 * blocks) + 1024, 1024)
+        self._turns = make_turns(4)
         self._nothing = Fields(
             False,
             False,
@@ -243,15 +247,15 @@ class V2ePixels:
         self._bins.filled[:] = 0
         self._bins.wanted[:] = 0
         while True:
-            arguments = (light, self._planes, fields, now, self._scratch, self._bins)
-            self._bands.split(linear.run_blocks, blocks, blocks, *arguments)
+            self._turns[:] = 0
+            arguments = (light, self._planes, fields, now, self._scratch, self._bins, self._turns)
+            self._bands.share(linear.run_blocks, *arguments)
             if not self._bins.wanted.any():
                 break
             self._bins = _grow(self._bins)
         total = sorting.place_slots(blocks, now.slots, self._bins)
         columns = self._take_columns(total)
-        self._bands.split(linear.scatter_blocks, blocks, blocks, height, now.slots, self._bins)
-        self._bands.split(linear.write_slots, now.slots, blocks, origin, self._bins, columns)
+        self._bands.share(linear.write_events, height, now.slots, origin, self._bins, columns, self._turns)
         return columns
 
     def _direct_pass(self, light: Any, fields: Fields, now: Pass, origin: int, target: EventSum) -> int:
