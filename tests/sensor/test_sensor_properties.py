@@ -1,10 +1,11 @@
-"""Invariances that hold for any clip: shift in time, threads, chunks, the path over whole planes."""
+"""Invariances that hold for any clip: shift in time, threads, chunks, order of clips, seed, polarity."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -18,6 +19,20 @@ CONFIGS = [
     ideal(contrast_threshold_on=0.02, refractory_period_us=37.0),
     SensorConfig(**SIM2REAL),
     SensorConfig(**{**SIM2REAL, "leak_rate_hz": 200.0, "shot_noise_rate_hz": 2000.0}),
+    ideal(
+        low_pass="exact",
+        cutoff_hz=200.0,
+        leak_rate_hz=50.0,
+        shot_noise_rate_hz=200.0,
+        refractory_period_us=37.0,
+    ),
+    SensorConfig(
+        **{**SIM2REAL, "shot_noise_rate_hz": 500.0},
+        latency_us=900.0,
+        latency_jitter_us=300.0,
+        dead_pixel_fraction=0.1,
+        hot_pixel_fraction=0.1,
+    ),
 ]
 
 
@@ -74,3 +89,63 @@ def test_a_saved_state_does_not_change_events(clip: Clip, at: int) -> None:
             simulator = Simulator.from_state(simulator.state())
         parts.append(simulator.step(frame, t))
     assert_same(Events.concatenate(parts), whole)
+
+
+@settings(max_examples=25, deadline=None)
+@given(clips(), clips())
+def test_clips_do_not_depend_on_each_other(first: Clip, second: Clip) -> None:
+    """Neither on the order in which they are simulated, nor on being simulated alternately."""
+    alone = [simulate(clip.config, clip.frames, clip.times, seed=clip.seed) for clip in (second, first)]
+    sensors = [Simulator(clip.config, clip.frames.shape[:0:-1], seed=clip.seed) for clip in (second, first)]
+    parts: list[list[Events]] = [[], []]
+    for k in range(6):
+        for clip, sensor, found in zip((second, first), sensors, parts):
+            if k < len(clip.frames):
+                found.append(sensor.step(clip.frames[k], clip.times[k]))
+    for events, found in zip(alone, parts):
+        assert_same(Events.concatenate(found), events)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**62), st.sampled_from(CONFIGS[2:]))
+def test_seed_and_clip_decide_the_noise(seed: int, config: SensorConfig) -> None:
+    frames = [np.full((40, 60), 100, np.uint8)] * 6
+    times = [k * 40_000_000 for k in range(6)]
+    first = simulate(config, frames, times, seed=seed)
+    assert_same(simulate(config, frames, times, seed=seed), first)
+    for other in (
+        simulate(config, frames, times, seed=seed + 1),
+        simulate(config, frames, times, seed=seed, clip="b"),
+    ):
+        assert not np.array_equal(other.t[:50], first.t[:50])
+
+
+@pytest.mark.parametrize("name", ["v2e", "exact", "dead time", "esim", "log input"])
+def test_inverted_light_swaps_polarities(name: str) -> None:
+    """Where logarithms change their sign, ON becomes OFF, at the same time to a microsecond."""
+    config = {
+        "v2e": ideal(float_full_scale=255.0),
+        "exact": ideal(low_pass="exact", cutoff_hz=1e8, float_full_scale=255.0),
+        "dead time": ideal(refractory_period_us=211.0, float_full_scale=255.0),
+        "esim": SensorConfig(
+            model="esim",
+            contrast_threshold_spread=0.0,
+            refractory_period_us=0.0,
+            log_offset=1e-9,
+            float_full_scale=255.0,
+        ),
+        "log input": ideal(input="log"),
+    }[name]
+    rng = np.random.default_rng(3)
+    logs = np.clip(4.4 + np.cumsum(rng.normal(0, 0.3, (9, 20, 30)), axis=0), 3.3, 5.5)
+    times = [k * 2_000_000 for k in range(9)]
+    both = []
+    for frames in (logs, 8.8 - logs):
+        light = frames if name == "log input" else np.exp(frames)
+        events = simulate(config, light.astype(np.float32), times)
+        order = np.lexsort((events.t, events.x, events.y))
+        both.append(columns(events)[order])
+    assert len(both[0]) > 1500
+    np.testing.assert_array_equal(both[0][:, 1:3], both[1][:, 1:3])
+    np.testing.assert_array_equal(both[0][:, 3], 1 - both[1][:, 3])
+    assert np.abs(both[0][:, 0] - both[1][:, 0]).max() <= 1
