@@ -14,7 +14,7 @@ import secrets
 import shutil
 import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from evsim.errors import InputError, RunError
@@ -66,6 +66,50 @@ def _make_folder(folder: Path) -> None:
     except (FileExistsError, NotADirectoryError) as error:
         file = next(path for path in (folder, *folder.parents) if path.exists())
         raise InputError(f"{file} is a file, expected a folder; choose another output") from error
+
+
+class EarlyFlush:
+    """Sends a large output to the disk while it still grows, so that the flush at its end has little left.
+
+    path: the file, or the folder whose own files grow; it is flushed by a thread whenever `every` more bytes
+    were told of. `finish` waits, and raises the OSError that the disk answered with.
+    """
+
+    def __init__(self, path: Path, *, every: int = 64 << 20) -> None:
+        self._path, self._every = path, every
+        self._grown = 0
+        self._pool: ThreadPoolExecutor | None = None
+        self._flushing: Future[None] | None = None
+
+    def grew(self, count: int) -> None:
+        """Say that `count` more bytes were written."""
+        self._grown += count
+        if self._grown < self._every or (self._flushing is not None and not self._flushing.done()):
+            return
+        self._grown = 0
+        if self._flushing is not None:
+            self._flushing.result()
+        self._pool = self._pool or ThreadPoolExecutor(1, "flush early")
+        self._flushing = self._pool.submit(self._flush_files)
+
+    def finish(self) -> None:
+        """Wait for the thread; a refusal that it met would not be told again to whoever flushes next."""
+        if self._pool is None:
+            return
+        self._pool.shutdown()
+        self._pool = None
+        if self._flushing is not None:
+            self._flushing.result()
+
+    def give_up(self) -> None:
+        """Wait for the thread, whatever the disk said."""
+        with contextlib.suppress(OSError):
+            self.finish()
+
+    def _flush_files(self) -> None:
+        for file in list(self._path.iterdir()) if self._path.is_dir() else [self._path]:
+            if file.is_file():
+                _flush_one(file)
 
 
 def remove_abandoned(folder: Path) -> list[Path]:

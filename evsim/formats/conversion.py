@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,6 +25,9 @@ from evsim.formats.catalogue import (
 from evsim.formats.recording import IndexedRecording, Recording
 from evsim.formats.rled_layout import is_ours
 from evsim.formats.writer import EventWriter
+
+BLOCKS_AHEAD = 4
+"""Enough to go on while the disk takes a breath; some megabytes each."""
 
 
 def convert(
@@ -103,11 +107,11 @@ def copy_recording(
 
 
 def _ahead(blocks: Iterator[Events]) -> Iterator[Events]:
-    """The same blocks, each read by another thread while the one before it is written."""
+    """The same blocks, the next few of which another thread reads while one is written."""
     with ThreadPoolExecutor(1, "read") as pool:
-        reading = pool.submit(next, blocks, None)
-        while (block := reading.result()) is not None:
-            reading = pool.submit(next, blocks, None)
+        reading = deque(pool.submit(next, blocks, None) for _ in range(BLOCKS_AHEAD))
+        while (block := reading.popleft().result()) is not None:
+            reading.append(pool.submit(next, blocks, None))
             yield block
 
 
@@ -130,6 +134,8 @@ def _carried(recording: Recording, target: Format) -> dict[str, Any]:
 def _excess(recording: Recording, target: Format) -> int:
     """Whole seconds to take off every time where the target's clock is too short for the first one."""
     first = recording.first_time()
+    if first is None and target.images and recording.image_count:
+        first = int(recording.image(0).t_us)
     limit = target.create.largest_time if target.create is not None else 0
     return first // 1_000_000 * 1_000_000 if first is not None and first >= limit // 2 else 0
 

@@ -172,7 +172,7 @@ class SurvivingFile:
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """As io.RawIOBase.seek."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size()}[whence]
+        base = 0 if whence == os.SEEK_SET else self._position if whence == os.SEEK_CUR else self._size()
         self._position = base + offset
         return self._position
 

@@ -91,6 +91,15 @@ def resizable(
 
 def append_rows(dataset: h5py.Dataset, values: NDArray[Any]) -> None:
     """Add rows at the end of a dataset."""
-    start = dataset.shape[0]
-    dataset.resize((start + len(values), *dataset.shape[1:]))
-    dataset[start:] = values
+    low, properties = dataset.id, dataset.id.get_create_plist()
+    start, row_shape = low.shape[0], low.shape[1:]
+    low.set_extent((start + len(values), *row_shape))
+    each, rows = properties.get_chunk()[0], 0
+    if not properties.get_nfilters() and not start % each:
+        # Whole chunks go to the file as they are: the library would copy and convert each on the way.
+        rows = len(values) - len(values) % each
+        whole = np.ascontiguousarray(values[:rows], low.dtype)
+        for row in range(0, rows, each):
+            low.write_direct_chunk((start + row, *(0,) * len(row_shape)), whole[row : row + each].data)
+    if rows < len(values):
+        dataset[start + rows :] = values[rows:]

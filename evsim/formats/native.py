@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,9 +18,10 @@ from evsim.errors import FormatError
 from evsim.events import COLOR_PATTERNS, Events
 from evsim.formats.catalogue import Format, register
 from evsim.formats.hdf5 import checked_dataset, hdf5_errors, holds, open_hdf5, plain_attributes
+from evsim.formats.hdf5_rows import stored_rows
 from evsim.formats.index_checks import millisecond_defects, window_defects
 from evsim.formats.native_writer import NativeWriter
-from evsim.formats.recording import Defect, IndexedRecording, RecordedImage
+from evsim.formats.recording import BLOCK, Defect, IndexedRecording, RecordedImage
 from evsim.formats.rled_layout import is_ours, sensor_size
 from evsim.formats.units import (
     SAMPLE,
@@ -62,6 +64,7 @@ class NativeRecording(IndexedRecording):
         unit: str | None = None,
     ) -> None:
         self._file = open_hdf5(Path(path))
+        self._plain: IO[bytes] | None = None
         try:
             self._prepare(Path(path), size, unit)
         except BaseException:
@@ -79,7 +82,7 @@ class NativeRecording(IndexedRecording):
                 )
             x, y, t, p = (checked_dataset(path, file[name]) for name in names)
             labels = checked_dataset(path, file["events/labels"]) if "events/labels" in file else None
-            self._columns = {"t": t, "x": x, "y": y, "p": p}
+            self._columns: dict[str, Any] = {"t": t, "x": x, "y": y, "p": p}
             if labels is not None:
                 self._columns["label"] = labels
             self._image_names = sorted(file["images"]) if "images" in file else []
@@ -205,6 +208,8 @@ class NativeRecording(IndexedRecording):
 
     def close(self) -> None:
         self._file.close()
+        if self._plain is not None:
+            self._plain.close()
 
     def _index_before(self, t_us: float) -> int:
         return max(0, self.search(t_us) - 1)
@@ -225,7 +230,7 @@ class NativeRecording(IndexedRecording):
         t, rounded = to_microseconds(columns["t"], self.unit, self.path, f"events/ts, {place}")
         self.rounded_times += rounded
         return Events(
-            t - self._shift,
+            t - self._shift if self._shift else t,
             to_pixels(columns["x"], self.path, f"events/xs, {place}"),
             to_pixels(columns["y"], self.path, f"events/ys, {place}"),
             to_polarity(columns["p"], self.path, f"events/ps, {place}"),
@@ -235,6 +240,20 @@ class NativeRecording(IndexedRecording):
             columns.get("label"),
             self._color_pattern,
         )
+
+    def _blocks(self) -> Iterator[Events]:
+        if self._length > BLOCK:
+            self._pass_the_library()
+        return super()._blocks()
+
+    def _pass_the_library(self) -> None:
+        """Read plainly stored columns past the HDF5 library from here on."""
+        if self._plain is None:
+            self._plain = self.path.open("rb")
+        for name, column in self._columns.items():
+            if isinstance(column, h5py.Dataset):
+                with hdf5_errors(self.path, column.name.lstrip("/")):
+                    self._columns[name] = stored_rows(self.path, column, self._plain.fileno()) or column
 
     def _times(self, start: int, stop: int) -> NDArray[np.int64]:
         place = f"events/ts, events {start}..{stop - 1}"

@@ -22,7 +22,7 @@ from evsim.errors import FormatError, InputError
 from evsim.events import Events
 from evsim.formats.units import TimeUnit
 
-BLOCK = 1 << 16
+BLOCK = 1 << 18
 """Events read at a time: enough to hide the cost of a call, few enough that columns stay in the cache."""
 
 R = TypeVar("R", bound="Recording")

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from evsim.errors import InputError
 from evsim.events import Events
-from evsim.files import atomic_output
+from evsim.files import EarlyFlush, atomic_output
 from evsim.formats.recording import without_labels
 from evsim.formats.units import EXACT_FLOAT_US
 
-FLUSH = 1 << 16
+FLUSH = 1 << 18
 """Events gathered before they are handed on: a simulator's intervals are often a few hundred events."""
+EVENT_BYTES = 13
+"""Of an event in most formats: tells when enough was written to send it to the disk."""
 
 W = TypeVar("W", bound="EventWriter")
 
@@ -164,7 +166,9 @@ class EventWriter(ABC):
     def __enter__(self: W) -> W:
         with contextlib.ExitStack() as stack:
             temporary = stack.enter_context(atomic_output(self.path, overwrite=self._overwrite))
+            self._early = EarlyFlush(temporary)
             stack.callback(self._abandon)
+            stack.callback(self._early.give_up)
             self._open(temporary)
             self._stack = stack.pop_all()
         return self
@@ -179,6 +183,7 @@ class EventWriter(ABC):
             try:
                 self._flush_pending(final=True)
                 self._finish()
+                self._early.finish()
             except BaseException:
                 # The stack removes the temporary; it raises its own error when the disk was full.
                 stack.__exit__(*sys.exc_info())
@@ -194,6 +199,7 @@ class EventWriter(ABC):
         stop = len(block) if final else len(block) - len(block) % FLUSH
         for start in range(0, stop, FLUSH):
             self._write(block[start : min(start + FLUSH, stop)])
+        self._early.grew(EVENT_BYTES * stop)
         self._pending = [block[stop:]] if stop < len(block) else []
         self._pending_count = len(block) - stop
 

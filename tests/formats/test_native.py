@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -19,9 +20,11 @@ from hypothesis import strategies as st
 
 from evsim.errors import FormatError, InputError
 from evsim.events import Events
+from evsim.files import EarlyFlush
 from evsim.formats import NativeWriter, open_events, save_events, sniff
 from evsim.formats.hdf5 import SurvivingFile
 from evsim.formats.native_writer import LARGEST_INDEX
+from evsim.formats.recording import BLOCK
 
 
 def write_simulation(path: Path, events: Events, *, colour: bool = True, **options: Any) -> Path:
@@ -210,6 +213,7 @@ CHILD = """
     import numpy as np
     from evsim.errors import RunError
     from evsim.events import Events
+from evsim.files import EarlyFlush
     from evsim.formats import create_events
     path, limit, image_only = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "images"
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -446,3 +450,33 @@ def test_rled_file_is_read_as_it_is(data: Path) -> None:
         for image, (_, stored) in zip(recording.images(), sorted(file["images"].items())):
             np.testing.assert_array_equal(image.image, stored[:])
             assert (image.t_us, image.event_index) == (stored.attrs["timestamp"], stored.attrs["event_idx"])
+
+
+@pytest.mark.parametrize("layout", [{}, {"chunks": (1000,)}, {"chunks": (1000,), "compression": "gzip"}])
+def test_columns_of_any_storage_are_streamed_alike(tmp_path: Path, layout: dict[str, Any]) -> None:
+    """Plainly stored rows are read past the HDF5 library when a whole file is streamed."""
+    events = make_events(BLOCK + 12_345, width=640, height=480)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, kind in (("xs", np.int16), ("ys", np.int16), ("ts", np.float64), ("ps", bool)):
+            file.create_dataset(f"events/{name}", data=getattr(events, name[0]).astype(kind), **layout)
+    with open_events(tmp_path / "a.h5", size=(640, 480)) as recording:
+        assert_same(Events.concatenate(list(recording.chunks())), events)
+        assert_same(recording.between(50_000, 60_000), events.between(50_000, 60_000))
+
+
+def test_large_outputs_are_sent_to_the_disk_while_they_grow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the disk refuses then is told, for it would not be told again."""
+    early = EarlyFlush(tmp_path / "a", every=10)
+    (tmp_path / "a").write_bytes(b"x")
+    early.grew(11)
+    early.finish()
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    early.grew(11)
+    with pytest.raises(OSError, match="Input/output"):
+        early.finish()
