@@ -5,6 +5,7 @@ The same reader takes RLED files and those of event_utils and its relatives; doc
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,8 +24,10 @@ from evsim.formats.index_checks import millisecond_defects, window_defects
 from evsim.formats.native_writer import NativeWriter
 from evsim.formats.recording import BLOCK, Defect, IndexedRecording, RecordedImage
 from evsim.formats.rled_layout import is_ours, sensor_size
+from evsim.formats.sidecar import STEP, Arrays, bracket, kept_index
 from evsim.formats.units import (
     SAMPLE,
+    TimeUnit,
     decide_unit,
     epoch_origin,
     image_time_us,
@@ -65,6 +68,7 @@ class NativeRecording(IndexedRecording):
     ) -> None:
         self._file = open_hdf5(Path(path))
         self._plain: IO[bytes] | None = None
+        self._kept: NDArray[Any] | None = None
         try:
             self._prepare(Path(path), size, unit)
         except BaseException:
@@ -72,7 +76,7 @@ class NativeRecording(IndexedRecording):
             raise
 
     def _prepare(self, path: Path, size: tuple[int, int] | None, unit: str | None) -> None:
-        file = self._file
+        file, self.path = self._file, path
         attributes = plain_attributes(path, file)
         with hdf5_errors(path):
             names = next((names for names in COLUMNS if all(name in file for name in names)), None)
@@ -80,11 +84,14 @@ class NativeRecording(IndexedRecording):
                 raise FormatError(
                     path, "has no events/xs, ys, ts, ps (nor events/x, y, t, p)", place="events"
                 )
-            x, y, t, p = (checked_dataset(path, file[name]) for name in names)
-            labels = checked_dataset(path, file["events/labels"]) if "events/labels" in file else None
+            x, y, t, p = (file[name] for name in names)
             self._columns: dict[str, Any] = {"t": t, "x": x, "y": y, "p": p}
-            if labels is not None:
-                self._columns["label"] = labels
+            if "events/labels" in file:
+                self._columns["label"] = file["events/labels"]
+            if is_ours(attributes) and "ms_to_idx" in file:
+                self._check_columns()
+            else:
+                self._kept = kept_index(path, "native", self._every_step)["times"]
             self._image_names = sorted(file["images"]) if "images" in file else []
             image_shape = file[f"images/{self._image_names[0]}"].shape if self._image_names else None
             sample_t, sample_p = t[:SAMPLE], p[:SAMPLE]
@@ -94,6 +101,8 @@ class NativeRecording(IndexedRecording):
                 path, f"columns differ in shape: {lengths}; expected one length", place="events"
             )
         self._length = int(t.shape[0])
+        if self._kept is not None and len(self._kept) != -(-self._length // STEP):
+            raise FormatError(path, f"has {len(self._kept)} times of {self._length} events", place="index")
         self._ours = is_ours(attributes)
         told = decide_unit(path, sample_t, unit or attributes.get("time_unit"))
         self._shift = 0
@@ -113,11 +122,13 @@ class NativeRecording(IndexedRecording):
             t_origin=int(attributes.get("t_offset", self._shift)),
             unit=told,
             polarity=polarity_coding(sample_p),
-            has_labels=labels is not None,
+            has_labels="label" in self._columns,
             attributes=attributes,
         )
         self._index = self._load_index()
         self._color_pattern = self._read_color_pattern(attributes)
+        if self._kept is not None:
+            self._kept = _sound(self._kept, told, path)
 
     def _read_color_pattern(self, attributes: Mapping[str, Any]) -> str | None:
         pattern = attributes.get("color_pattern")
@@ -128,6 +139,15 @@ class NativeRecording(IndexedRecording):
                 place="attribute color_pattern",
             )
         return pattern
+
+    def _check_columns(self) -> None:
+        for column in self._columns.values():
+            checked_dataset(self.path, column)
+
+    def _every_step(self) -> Arrays:
+        """The stored times of rows 0, STEP, 2 STEP, ... of columns that were checked."""
+        self._check_columns()
+        return {"times": self._columns["t"][::STEP]}
 
     def _load_index(self) -> NDArray[np.uint64] | None:
         """The index of milliseconds, which is small; only ours is known to count from the first event."""
@@ -263,7 +283,11 @@ class NativeRecording(IndexedRecording):
 
     def _bracket(self, t: int) -> tuple[int, int]:
         if self._index is None:
-            return 0, self._length
+            return (
+                (0, self._length)
+                if self._kept is None
+                else bracket(self._kept, self._length, t + self._shift)
+            )
         # Entry k is the first event from k milliseconds after the first one on.
         elapsed = (t - self._t_first) // 1000
         if elapsed < 0:
@@ -271,6 +295,13 @@ class NativeRecording(IndexedRecording):
         last = len(self._index) - 1
         low = int(self._index[min(elapsed, last)])
         return low, int(self._index[elapsed + 1]) if elapsed < last else self._length
+
+
+def _sound(kept: NDArray[Any], unit: TimeUnit, path: Path) -> NDArray[np.int64] | None:
+    """The kept times in microseconds, None where one is no time: reading that event will say so."""
+    with contextlib.suppress(FormatError):
+        return to_microseconds(kept, unit, path, "index")[0]
+    return None
 
 
 register(

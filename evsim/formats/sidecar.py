@@ -22,7 +22,9 @@ from evsim.files import atomic_output
 
 SMALLEST_BYTES = 32 << 20
 """Smaller files are indexed again each time: that takes less than a second."""
-VERSION = 1
+VERSION = 2
+STEP = 1 << 14
+"""Rows between two times that an index keeps: few enough to be read at once."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -30,6 +32,15 @@ Arrays = dict[str, NDArray[Any]]
 def index_path(path: Path) -> Path:
     """Where the index of `path` is kept."""
     return path.with_name(f".{path.name}.evsim-index.npz")
+
+
+def bracket(kept: NDArray[Any], length: int, t: int) -> tuple[int, int]:
+    """Two rows of `length` between which lie the first event at or after `t` and the first one after it.
+
+    kept: the times of rows 0, STEP, 2 STEP, ...
+    """
+    low, high = np.searchsorted(kept, t, "left"), np.searchsorted(kept, t, "right")
+    return max(0, int(low) - 1) * STEP, min(length, int(high) * STEP)
 
 
 def kept_index(path: Path, kind: str, build: Callable[[], Mapping[str, NDArray[Any]]]) -> Arrays:

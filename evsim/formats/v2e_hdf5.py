@@ -19,7 +19,7 @@ from evsim.formats.hdf5_writer import Hdf5Writer, append_rows, resizable
 from evsim.formats.recording import BLOCK, Defect, IndexedRecording, RecordedImage, search_times
 from evsim.formats.rled_layout import sensor_size
 from evsim.formats.rled_memmap import grey
-from evsim.formats.sidecar import Arrays, kept_index
+from evsim.formats.sidecar import STEP, Arrays, bracket, kept_index
 from evsim.formats.units import check_unit, to_pixels, to_polarity
 
 PERIOD_US = 1 << 32
@@ -96,7 +96,8 @@ class V2eRecording(IndexedRecording):
                 stored = frames[1][:]
             wrapped = np.cumsum(np.diff(stored.astype(np.int64), prepend=0) < -PERIOD_US // 2)
             self._image_times = (stored + PERIOD_US * wrapped).astype(np.float64)
-        self._restarts = kept_index(path, self.format, self._find_restarts)["restarts"]
+        kept = kept_index(path, self.format, self._find_restarts)
+        self._restarts, self._kept = kept["restarts"], kept["times"]
         if len(self._restarts):
             self.repairs[RESTARTS] = len(self._restarts)
 
@@ -131,14 +132,20 @@ class V2eRecording(IndexedRecording):
         self._file.close()
 
     def _find_restarts(self) -> Arrays:
-        """Positions of the first event after each new start of the clock."""
-        found, last = [np.empty(0, np.int64)], 0
+        """Positions of the first event after each new start of the clock, and every STEP-th event's time."""
+        found, every, last = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
         for start in range(0, len(self), BLOCK):
             t = self._table(start, min(start + BLOCK, len(self)), slice(0, 1))[:, 0].astype(np.int64)
             steps = np.diff(t, prepend=last)
             found.append(start + np.flatnonzero(steps < -(PERIOD_US // 2)))
+            every.append(t[::STEP])
             last = int(t[-1])
-        return {"restarts": np.concatenate(found)}
+        restarts, times = np.concatenate(found), np.concatenate(every)
+        turned = np.searchsorted(restarts, STEP * np.arange(len(times)), "right")
+        return {"restarts": restarts, "times": times + PERIOD_US * turned}
+
+    def _bracket(self, t: int) -> tuple[int, int]:
+        return bracket(self._kept, len(self), t)
 
     def _table(self, start: int, stop: int, columns: slice) -> NDArray[Any]:
         with hdf5_errors(self.path, f"events {start}..{stop - 1}"):

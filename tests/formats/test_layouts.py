@@ -370,13 +370,15 @@ def test_nmnist_overflow_rows_move_the_clock(tmp_path: Path) -> None:
     assert (events.t.tolist(), events.p.tolist(), events.x.tolist()) == ([9, 8193], [1, 0], [3, 5])
 
 
-@pytest.mark.parametrize("name", ["a.raw", "a.txt.gz", "a.dat"])
+@pytest.mark.parametrize("name", ["a.raw", "a.txt.gz", "a.dat", "a.v2e.h5"])
 def test_index_of_a_large_file_is_built_once_and_kept_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr("evsim.formats.sidecar.SMALLEST_BYTES", 0)
     monkeypatch.setattr("evsim.formats.words.WORDS", 500)
     monkeypatch.setattr("evsim.formats.text.BLOCK", 500)
+    monkeypatch.setattr("evsim.formats.sidecar.STEP", 128)
+    monkeypatch.setattr("evsim.formats.v2e_hdf5.STEP", 128)
     events = make_events(3000)
     path = save_events(events, tmp_path / name)
     for _ in range(2):
@@ -394,6 +396,29 @@ def test_index_of_a_large_file_is_built_once_and_kept_beside_it(
     index_path(path).write_bytes(b"PK\x03\x04 broken")
     with open_events(path) as recording:
         assert len(recording) == 2000
+
+
+def test_columns_of_a_large_foreign_file_are_checked_and_indexed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evsim.formats.sidecar.SMALLEST_BYTES", 0)
+    for module in ("sidecar", "native"):
+        monkeypatch.setattr(f"evsim.formats.{module}.STEP", 128)
+    times = np.sort(np.random.default_rng(0).integers(0, 900, 5000))  # more equal times than a step
+    events = column_events(EPOCH + times)
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for name, column in (("xs", events.x), ("ys", events.y), ("ts", events.t / 1e6), ("ps", events.p)):
+            file.create_dataset(f"events/{name}", data=column, chunks=(64,))
+    for _ in range(2):
+        with open_events(path, size=(40, 30), unit="s") as recording:
+            for t0, t1 in ((0, 900), (17, 18), (400, 431), (899, 900), (900, 999)):
+                assert len(recording.between(t0, t1)) == np.count_nonzero((times >= t0) & (times < t1))
+            assert recording.search(500, after=True) == np.count_nonzero(times <= 500)
+        assert index_path(path).exists()
+    index_path(path).write_bytes(b"PK")
+    with open_events(path, size=(40, 30), unit="s") as recording:
+        assert len(recording.between(400, 431)) == np.count_nonzero((times >= 400) & (times < 431))
 
 
 def test_zarr_stores_shards_and_compresses(tmp_path: Path) -> None:

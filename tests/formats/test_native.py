@@ -213,7 +213,6 @@ CHILD = """
     import numpy as np
     from evsim.errors import RunError
     from evsim.events import Events
-from evsim.files import EarlyFlush
     from evsim.formats import create_events
     path, limit, image_only = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "images"
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
