@@ -18,6 +18,9 @@ from evsim.formats.catalogue import open_events
 from evsim.formats.recording import BLOCK, Defect, IndexedRecording, Recording
 from evsim.formats.units import PER_MICROSECOND
 
+MOST_PLACES = 20
+"""Runs of wrong events told one by one in a block; the first of them says how many events of it are wrong."""
+
 
 @dataclass
 class _Found:
@@ -103,13 +106,10 @@ def _order_defects(block: Events, start: int, found: _Found) -> Iterator[Defect]
     back = np.diff(block.t, prepend=before) < 0
     if back.any():
         found.sorted = False
-        row = int(np.argmax(back))
-        earlier = before if row == 0 else int(block.t[row - 1])
-        yield Defect(
-            f"event {start + row}",
-            f"is at {block.t[row]} us after {earlier} us ({_times(back)} in events {start}.."
-            f"{start + len(block) - 1})",
-        )
+        for number, row in enumerate(_beginnings(back)):
+            earlier = before if row == 0 else int(block.t[row - 1])
+            counted = f" ({_times(back)} in events {start}..{start + len(block) - 1})" if not number else ""
+            yield Defect(f"event {start + row}", f"is at {block.t[row]} us after {earlier} us{counted}")
 
 
 def _range_defects(block: Events, start: int) -> Iterator[Defect]:
@@ -122,13 +122,9 @@ def _range_defects(block: Events, start: int) -> Iterator[Defect]:
     if block.label is not None:
         wrong.append(("label", block.label, block.label > LEAK, f"0..{LEAK}"))
     for name, column, rows, expected in wrong:
-        if rows.any():
-            row = int(np.argmax(rows))
-            yield Defect(
-                f"event {start + row}",
-                f"{name} is {column[row]}, expected {expected} ({_times(rows)} in events "
-                f"{start}..{start + len(block) - 1})",
-            )
+        for number, row in enumerate(_beginnings(rows)):
+            counted = f" ({_times(rows)} in events {start}..{start + len(block) - 1})" if not number else ""
+            yield Defect(f"event {start + row}", f"{name} is {column[row]}, expected {expected}{counted}")
 
 
 def _attribute_defects(recording: Recording, found: _Found) -> Iterator[Defect]:
@@ -185,6 +181,11 @@ def _as_defect(error: FormatError, path: Path) -> Defect:
     message = str(error).split(": ", 1)[1] if str(error).startswith(error.path) else str(error)
     inside = error.path.removeprefix(str(path)).lstrip("/")
     return Defect(error.place or inside or "file", message)
+
+
+def _beginnings(rows: NDArray[np.bool_]) -> list[int]:
+    """The first row of each run of wrong rows of a block, of very many runs the first ones."""
+    return np.flatnonzero(np.diff(rows.astype(np.int8), prepend=0) == 1)[:MOST_PLACES].tolist()
 
 
 def _times(rows: NDArray[np.bool_]) -> str:

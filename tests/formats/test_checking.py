@@ -43,13 +43,17 @@ def test_every_defect_is_reported_with_its_place(recording: Path) -> None:
         file["events/ts"][4000] = 3.0
         file["events/xs"][1234] = 77
         file["events/ys"][2000:2003] = 30
+        file["events/ys"][3000] = 31
+        file["events/ts"][4500] = 4.0
         file.attrs["num_events"] = 4999
         file.attrs["num_pos"] = 1
         file["images/image000000001"].attrs["timestamp"] = 2.0
     found = {defect.place: defect.message for defect in check(recording)}
     assert found["event 4000"].startswith("is at 3 us after ")
     assert found["event 1234"] == "x is 77, expected 0..39 (once in events 0..4999)"
-    assert found["event 2000"] == "y is 30, expected 0..29 (3 times in events 0..4999)"
+    assert found["event 2000"] == "y is 30, expected 0..29 (4 times in events 0..4999)"
+    assert found["event 3000"] == "y is 31, expected 0..29"
+    assert found["event 4500"].startswith("is at 4 us after ")
     assert found["attribute num_events"] == "is 4999, and the file holds 5000"
     assert "attribute num_pos" in found
     assert found["image 1"] == "is at 2.0 us after 5000.0 us"
