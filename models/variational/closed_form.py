@@ -25,33 +25,38 @@ class Thresholds(NamedTuple):
     off: float
 
 
-def event_levels(events: Events, times_us: ArrayLike, thresholds: Thresholds) -> NDArray[np.float32]:
-    """float32 (T, H, W): log intensity of every pixel at the given times, 0 before its first event.
+class EventLevels:
+    """The log intensity that the events of a stretch give every pixel, 0 before its first event.
 
     An ideal pixel is at a known level at each of its events and less than a threshold away from it between
-    two; levels are connected linearly between a pixel's events and held after its last one.
-    times_us: increasing, on the clock of events.t. Raises InputError for times out of order, events that are
-    out of order or outside the sensor, and sub-pixel coordinates.
+    two; levels are connected linearly between a pixel's events and held after its last one. Raises InputError
+    for events that are out of order or outside the sensor, and for sub-pixel coordinates.
     """
-    times = np.ascontiguousarray(times_us, np.float64)
-    if times.ndim != 1 or np.any(np.diff(times) <= 0):
-        raise InputError("times of levels are not increasing, expected (T,) microseconds")
-    events.validate()
-    if events.x.dtype.kind == "f" or events.y.dtype.kind == "f":
-        raise InputError("levels of single pixels need whole coordinates; round the events first")
-    shape = (len(times), events.height, events.width)
-    levels = np.zeros(shape, np.float32)
-    pixel = events.y.astype(np.int64) * events.width + events.x
-    order = np.argsort(pixel, kind="stable")
-    borders = np.searchsorted(pixel[order], np.arange(events.height * events.width + 1))
-    _connect(
-        events.t[order].astype(np.float64),
-        np.where(events.p[order] > 0, thresholds.on, -thresholds.off),
-        borders,
-        times,
-        levels.reshape(len(times), -1),
-    )
-    return levels
+
+    def __init__(self, events: Events, thresholds: Thresholds) -> None:
+        events.validate()
+        if events.x.dtype.kind == "f" or events.y.dtype.kind == "f":
+            raise InputError("levels of single pixels need whole coordinates; round the events first")
+        self.height, self.width = events.height, events.width
+        pixel = events.y.astype(np.int64) * events.width + events.x
+        order = np.argsort(pixel, kind="stable")
+        self._borders = np.searchsorted(pixel[order], np.arange(self.height * self.width + 1))
+        self._t = events.t[order].astype(np.float64)
+        self._step = np.where(events.p[order] > 0, thresholds.on, -thresholds.off)
+
+    def at(self, times_us: ArrayLike) -> NDArray[np.float32]:
+        """float32 (T, H, W) at increasing times on the clock of events.t. Raises InputError."""
+        times = np.ascontiguousarray(times_us, np.float64)
+        if times.ndim != 1 or np.any(np.diff(times) <= 0):
+            raise InputError("times of levels are not increasing, expected (T,) microseconds")
+        levels = np.zeros((len(times), self.height * self.width), np.float32)
+        _connect(self._t, self._step, self._borders, times, levels)
+        return levels.reshape(len(times), self.height, self.width)
+
+
+def event_levels(events: Events, times_us: ArrayLike, thresholds: Thresholds) -> NDArray[np.float32]:
+    """float32 (T, H, W): see `EventLevels`."""
+    return EventLevels(events, thresholds).at(times_us)
 
 
 def initial_image(levels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,0 +1,85 @@
+"""Colour from the events of a sensor under a Bayer mosaic (RGGB, red at pixel (0, 0))."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from evsim.errors import InputError
+from evsim.events import Events
+from evsim.models.variational.closed_form import Thresholds
+from evsim.models.variational.solver import Weights
+from evsim.models.variational.windows import SolvedWindow
+
+PLANES = ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2))
+"""Row and column of a plane in its cell of 2x2 pixels, and its channel of R, G, B."""
+
+
+class SolvedColorWindow:
+    """One window in colour: each plane of the mosaic by itself at half resolution, detail from all pixels.
+
+    The grey solution of the whole mosaic has the detail that half resolution lacks. What it has more than
+    the plane of a pixel, enlarged, is detail in any colour, and is added to all three channels.
+    """
+
+    def __init__(
+        self,
+        events: Events,
+        times_us: NDArray[np.float64],
+        thresholds: Thresholds,
+        weights: Weights,
+        iterations: int,
+        previous: SolvedColorWindow | None = None,
+    ) -> None:
+        if events.width % 2 or events.height % 2:
+            raise InputError(f"a colour mosaic of {events.width}x{events.height} pixels, expected even sides")
+        self.times_us = times_us
+        parts = [events, *(_plane(events, row, column) for row, column, _ in PLANES)]
+        before = [None] * len(parts) if previous is None else previous._windows
+        self._windows = [
+            SolvedWindow(part, times_us, thresholds, weights, iterations, earlier)
+            for part, earlier in zip(parts, before, strict=True)
+        ]
+        self.explained = sum(window.explained for window in self._windows)
+        self.power = sum(window.power for window in self._windows)
+
+    @property
+    def gain(self) -> float:
+        """Factor on log intensity."""
+        return self._windows[0].gain
+
+    @gain.setter
+    def gain(self, value: float) -> None:
+        for window in self._windows:
+            window.gain = value
+
+    def at(self, times_us: ArrayLike) -> NDArray[np.float32]:
+        """float32 (T, H, W, 3) log intensity of red, green and blue."""
+        grey, *planes = (window.at(times_us) for window in self._windows)
+        channels = np.zeros((*grey.shape, 3), np.float32)
+        detail = np.empty_like(grey)
+        for (row, column, channel), plane in zip(PLANES, planes, strict=True):
+            whole = _enlarged(plane, row, column)
+            channels[..., channel] += whole / (2 if channel == 1 else 1)
+            detail[:, row::2, column::2] = (grey - whole)[:, row::2, column::2]
+        return channels + (detail - detail.mean((1, 2), keepdims=True))[..., None]
+
+
+def _plane(events: Events, row: int, column: int) -> Events:
+    mine = (events.y % 2 == row) & (events.x % 2 == column)
+    x, y = events.x[mine] // 2, events.y[mine] // 2
+    return Events(events.t[mine], x, y, events.p[mine], events.width // 2, events.height // 2)
+
+
+def _enlarged(plane: NDArray[np.float32], row: int, column: int) -> NDArray[np.float32]:
+    """Twice the size, linear between the pixels (2 i + row, 2 j + column) of the plane, held beyond them."""
+    for axis, first in ((1, row), (2, column)):
+        count = plane.shape[axis]
+        position = np.clip((np.arange(2 * count) - first) / 2, 0, count - 1)
+        before = np.minimum(position.astype(np.int64), max(count - 2, 0))
+        after = np.minimum(before + 1, count - 1)
+        shape = [1, 1, 1]
+        shape[axis] = 2 * count
+        share = (position - before).astype(np.float32).reshape(shape)
+        plane = (1 - share) * plane.take(before, axis) + share * plane.take(after, axis)
+    return plane

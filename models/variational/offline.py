@@ -1,0 +1,163 @@
+"""Events to video without a network, as `evsim reconstruct --network variational` does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from evsim.formats import Recording
+from evsim.models.data.excerpt import time_span
+from evsim.models.offline import OfflineEntry, Report
+from evsim.models.variational.color import SolvedColorWindow
+from evsim.models.variational.config import VariationalConfig
+from evsim.models.variational.solver import Weights
+from evsim.models.variational.thresholds import choose_thresholds
+from evsim.models.variational.windows import EVENTS_PER_SAMPLE, Samples, SolvedWindow, plan_samples
+from evsim.models.variational.windows import window_events as events_of_windows
+
+IMAGES_AT_ONCE = 16
+DISPLAY_ENDS = 0.05
+"""Percentiles 1 and 99 of the first window's log intensity are shown at this and at 1 minus this."""
+
+
+class Window(Protocol):
+    """Log intensity of a window, grey or colour."""
+
+    times_us: NDArray[np.float64]
+    gain: float
+    explained: float
+    power: float
+
+    def at(self, times_us: ArrayLike) -> NDArray[np.float32]: ...
+
+
+class VariationalReconstructor:
+    """Solves a recording window by window and gives its images; an `OfflineReconstructor`."""
+
+    def __init__(self, config: VariationalConfig) -> None:
+        self.config = config
+        self._facts: dict[str, Any] = {}
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Thresholds, time samples, windows and gain."""
+        return self._facts
+
+    def images(
+        self, recording: Recording, times_us: NDArray[np.float64], *, report: Report | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """See `OfflineReconstructor.images`; two windows are in memory at a time."""
+        first, last = time_span(recording)
+        wanted = np.clip(np.asarray(times_us, np.float64), first, last)
+        curve: DisplayCurve | None = None
+        done = 0
+        previous: Window | None = None
+        for window, end_us in self._windows(recording, first, last, report):
+            if self.config.output == "display" and curve is None:
+                curve = DisplayCurve.of(window)
+            stop = int(np.searchsorted(wanted, end_us, "right" if end_us >= last else "left"))
+            for start in range(done, stop, IMAGES_AT_ONCE):
+                for image in _blended(window, previous, wanted[start : min(start + IMAGES_AT_ONCE, stop)]):
+                    yield image if curve is None else curve(image)
+            done, previous = max(done, stop), window
+
+    def _windows(
+        self, recording: Recording, first: int, last: int, report: Report | None
+    ) -> Iterator[tuple[Window, float]]:
+        """Each window, continuing the one before, and the time up to which images come from it."""
+        config = self.config
+        thresholds = choose_thresholds(recording, config)
+        samples = plan_samples(first, last, len(recording), (recording.width, recording.height), config)
+        make = SolvedColorWindow if config.color else SolvedWindow
+        weights = _weights(config, samples, len(recording), recording.width * recording.height)
+        explained = power = 0.0
+        previous: Any = None
+        for number, (events, (start, stop)) in enumerate(
+            zip(events_of_windows(recording, samples), samples.windows, strict=True), 1
+        ):
+            window: Any = make(events, samples.times_us[start:stop], thresholds, weights, config.iterations)
+            explained, power = explained + window.explained, power + window.power
+            if config.refit_gain and power > 0:
+                window.gain = explained / power
+            if report:
+                report(number, len(samples.windows), "windows")
+            following = samples.windows[number][0] if number < len(samples.windows) else None
+            yield window, last if following is None else float(samples.times_us[following])
+            previous = window
+        self._facts = {
+            "threshold_on": thresholds.on,
+            "threshold_off": thresholds.off,
+            "time_samples": len(samples.times_us),
+            "solved_windows": len(samples.windows),
+            "gain": previous.gain,
+        }
+
+
+class DisplayCurve:
+    """A logistic curve of log intensity, one for the whole recording, so that nothing flickers or clips."""
+
+    def __init__(self, low: float, high: float) -> None:
+        """low, high: shown at 0.05 and 0.95."""
+        self.middle = np.float32((low + high) / 2)
+        ends = 2 * np.log(1 / DISPLAY_ENDS - 1)
+        self.slope = np.float32(ends / (high - low) if high > low else 1.0)
+
+    @classmethod
+    def of(cls, window: Window) -> DisplayCurve:
+        """By percentiles 1 and 99 of a window."""
+        low, high = np.percentile(window.at(window.times_us[:: max(1, len(window.times_us) // 16)]), [1, 99])
+        return cls(float(low), float(high))
+
+    def __call__(self, log_intensity: NDArray[np.float32]) -> NDArray[np.float32]:
+        return (0.5 + 0.5 * np.tanh(0.5 * self.slope * (log_intensity - self.middle))).astype(np.float32)
+
+
+def _blended(window: Window, previous: Window | None, times_us: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Images of a window, over its overlap with the one before passing from that to this."""
+    images = _at(window, times_us)
+    if previous is None:
+        return images
+    start, end = window.times_us[0], previous.times_us[-1]
+    early = times_us < end
+    if early.any():
+        share = ((times_us[early] - start) / (end - start)).astype(np.float32)
+        share = share.reshape(-1, *[1] * (images.ndim - 1))
+        images[early] = share * images[early] + (1 - share) * _at(previous, times_us[early])
+    return images
+
+
+def _at(window: Window, times_us: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Images at times that may repeat: requests outside the recording share the first or last event's."""
+    distinct, place = np.unique(times_us, return_inverse=True)
+    return window.at(distinct)[place]
+
+
+def _weights(config: VariationalConfig, samples: Samples, events: int, pixels: int) -> Weights:
+    # A change over a longer interval is larger: the weight is meant for the interval of the standard choice.
+    spacing = events / pixels / max(1, len(samples.times_us) - 1) / EVENTS_PER_SAMPLE
+    return Weights(
+        fidelity=config.fidelity,
+        smoothness=config.smoothness / spacing**2,
+        softening=config.softening,
+        continuity=config.continuity,
+    )
+
+
+def create(config: VariationalConfig, weights: Path | None, device: torch.device) -> VariationalReconstructor:
+    """The method; it has no weights and runs on the processor whatever the device."""
+    return VariationalReconstructor(config)
+
+
+OFFLINE_ENTRY = OfflineEntry(
+    name="variational",
+    summary="events to video by total variation, solved for the recording in seconds; no network, no weights",
+    paper="the splitting is ADMM (Boyd et al. 2011), the penalty Huber's of total variation "
+    "(Rudin et al. 1992; Werlberger et al. 2009)",
+    config=VariationalConfig,
+    create=create,
+)
