@@ -64,7 +64,7 @@ _NORMALIZATIONS = ["none", "standard", "robust", "exprobust"]
 )
 @click.option(
     "--align",
-    type=click.Choice(["none", "affine-log", "offset-log", "robust"]),
+    type=click.Choice(["none", "log-affine", "log-offset", "robust"]),
     default=None,
     help="Fit the brightness of each sequence as a whole.",
 )

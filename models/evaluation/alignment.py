@@ -1,7 +1,8 @@
 """One gauge for a whole sequence: what no method can know of brightness is fitted before scores are taken.
 
 Events fix log intensity up to a scale, where the contrast threshold is unknown, and an offset. Fitted once
-for a sequence, unlike a normalisation of each frame, neither hides flicker nor a gain that drifts.
+for a sequence, unlike a normalisation of each frame, neither hides flicker nor a gain that drifts. The fit is
+that of `evsim.metrics.alignment`, from sums over pairs that need not be held at once.
 """
 
 from __future__ import annotations
@@ -14,13 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evsim.errors import InputError
+from evsim.metrics.alignment import DARKEST
 from evsim.metrics.images import LARGEST_PREDICTION
 
-Alignment = Literal["none", "affine-log", "offset-log", "robust"]
+Alignment = Literal["none", "log-affine", "log-offset", "robust"]
 Image = NDArray[Any]
-
-DARKEST = 1 / 255
-"""Light below this counts as this much where its logarithm is taken: one code of 8 bit."""
 
 
 def fit_alignment(
@@ -29,8 +28,8 @@ def fit_alignment(
     """What brings the predictions of a sequence to its references: a function of an image, not clipped.
 
     pairs: predictions and references (H, W) or (H, W, 3), floats of full scale 1.0 or codes; a prediction
-    without a reference is not counted. affine-log: exp(a L + b), least squares of the log of the references
-    over all values, L the log of the prediction, or the prediction itself if `logarithmic`. offset-log: with
+    without a reference is not counted. log-affine: exp(a L + b), least squares of the log of the references
+    over all values, L the log of the prediction, or the prediction itself if `logarithmic`. log-offset: with
     a = 1. robust: (x - p1) / (p99 - p1) by the percentiles of all predictions, which needs no references.
     Raises InputError for pairs that differ in shape, or where nothing can be fitted.
     """
@@ -49,7 +48,7 @@ def fit_alignment(
         raise InputError(f"align = {kind} needs references to fit to, and no scored frame has one")
     level_mean, wanted_mean, square, product = sums[1:] / sums[0]
     slope = 1.0
-    if kind == "affine-log":
+    if kind == "log-affine":
         variance = square - level_mean**2
         # A flat video has no contrast to scale.
         slope = (product - level_mean * wanted_mean) / variance if variance > 1e-12 else 0.0

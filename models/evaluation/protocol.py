@@ -86,8 +86,8 @@ class EvaluationConfig:
     normalize: Normalisation = "none"
     """Stretch each reconstruction: standard (extremes), robust (percentiles 1 to 99), exprobust."""
     align: Alignment = "none"
-    """Bring all predictions of a sequence to its references at once: affine-log (scale and offset of log
-    intensity), offset-log, robust (percentiles 1 to 99 of the whole sequence, no references)."""
+    """Bring all predictions of a sequence to its references at once: log-affine (scale and offset of log
+    intensity), log-offset, robust (percentiles 1 to 99 of the whole sequence, no references)."""
     logarithmic: bool = False
     """Predictions are log intensity already; `align` has to know."""
     equalise: Equalisation = "none"
@@ -112,8 +112,8 @@ class EvaluationConfig:
                 f"align = {self.align} with normalize = {self.normalize}: one fits the sequence, the other "
                 "each frame; choose one"
             )
-        if self.logarithmic and self.align not in ("affine-log", "offset-log"):
-            raise ConfigError("logarithmic is for align = affine-log or offset-log")
+        if self.logarithmic and self.align not in ("log-affine", "log-offset"):
+            raise ConfigError("logarithmic is for align = log-affine or log-offset")
         if self.overlap and (protocol.windows == "frames" or self.overlap >= protocol.length):
             raise ConfigError(
                 f"overlap = {self.overlap} with protocol {self.protocol}, expected less than the window's "

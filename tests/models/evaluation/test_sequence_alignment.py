@@ -40,7 +40,7 @@ class Given:
 
 @pytest.mark.needs_parity
 @pytest.mark.parametrize(
-    ("align", "key"), [("affine-log", "log_affine_seq"), ("offset-log", "log_offset_seq")]
+    ("align", "key"), [("log-affine", "log_affine_seq"), ("log-offset", "log_offset_seq")]
 )
 def test_log_intensity_scores_as_published_once_aligned(
     align: str, key: str, parity: Path, tmp_path: Path
@@ -49,7 +49,7 @@ def test_log_intensity_scores_as_published_once_aligned(
     run = json.loads((parity / "evinr_e2e.json").read_text())["runs"][0]
     truth, level = arrays["gt_frames"], arrays["upstream_log_intensity"].astype(np.float32)
     gauge = fit_alignment(zip(level, truth), align, logarithmic=True)  # type: ignore[arg-type]
-    if align == "affine-log":
+    if align == "log-affine":
         offset, there = np.log(gauge(np.array([0.0, 1.0], np.float32)))
         assert (there - offset, offset) == pytest.approx((run["log_affine_a"], run["log_affine_b"]), rel=1e-3)
     sequence = find_sequences(from_scene(tmp_path / "a" / "scene", arrays))[0][0]
@@ -69,17 +69,17 @@ def test_gauge_of_light_is_undone(tmp_path: Path) -> None:
     truth = rs.uniform(0.05, 0.95, (3, 20, 30))
     codes = np.round(255 * truth).astype(np.uint8)
     seen = (1.7 * (codes / 255) ** 0.6).astype(np.float32)
-    gauge = fit_alignment(zip(seen, codes), "affine-log")
+    gauge = fit_alignment(zip(seen, codes), "log-affine")
     np.testing.assert_allclose(gauge(seen[0]), codes[0] / 255, atol=1e-5)
-    gain = fit_alignment(zip(2 * (codes / 255), codes), "offset-log")
+    gain = fit_alignment(zip(2 * (codes / 255), codes), "log-offset")
     np.testing.assert_allclose(gain(np.array([0.8])), [0.4], atol=1e-6)
     robust = fit_alignment(((image, None) for image in seen), "robust")
     low, high = np.percentile(seen, (1, 99))
     np.testing.assert_allclose(robust(seen[1]), (seen[1] - low) / (high - low), atol=1e-5)
-    flat = fit_alignment([(np.ones((2, 2)), np.full((2, 2), 0.25))], "affine-log")
+    flat = fit_alignment([(np.ones((2, 2)), np.full((2, 2), 0.25))], "log-affine")
     np.testing.assert_allclose(flat(np.ones(1)), [0.25], atol=1e-6)
     with pytest.raises(InputError, match="needs references to fit to"):
-        fit_alignment([(seen[0], None)], "affine-log")
+        fit_alignment([(seen[0], None)], "log-affine")
     with pytest.raises(ConfigError, match="one fits the sequence, the other each frame"):
         EvaluationConfig(align="robust", normalize="robust")
 
@@ -101,12 +101,12 @@ def test_folders_are_aligned_and_every_table_says_so(tmp_path: Path) -> None:
         "-o",
         tmp_path / "out",
     ]
-    done = CliRunner().invoke(evaluate, [*map(str, line), "--align", "affine-log"], obj=Settings())
+    done = CliRunner().invoke(evaluate, [*map(str, line), "--align", "log-affine"], obj=Settings())
     assert done.exit_code == 0, done.output
-    assert done.output.splitlines()[0] == "found, pairs, align affine-log"
+    assert done.output.splitlines()[0] == "found, pairs, align log-affine"
     (table,) = (tmp_path / "out").rglob("found.csv")
     header, row = table.read_text().splitlines()[:2]
     cells = dict(zip(header.split(","), row.split(",")))
-    assert cells["preparation"] == "align affine-log"
+    assert cells["preparation"] == "align log-affine"
     assert float(cells["mse"]) < 1e-9
-    assert "align affine-log" in next((tmp_path / "out").rglob("found.html")).read_text()
+    assert "align log-affine" in next((tmp_path / "out").rglob("found.html")).read_text()
