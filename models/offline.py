@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,11 +52,6 @@ class OfflineReconstructor(Protocol):
     def facts(self) -> Mapping[str, Any]:
         """What a user should know about the fit, to print: complete after the last image."""
         ...
-
-
-def is_offline(reconstructor: object) -> TypeGuard[OfflineReconstructor]:
-    """True for a method that sees a whole recording before it gives images."""
-    return hasattr(reconstructor, "images")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ network's state from window to window. `VoxelReconstructor` serves the networks 
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from evsim.models.registry import entry
 from evsim.represent import voxel_grid
 
 
+@runtime_checkable
 class Reconstructor(Protocol):
     """Turns the windows of one sequence into images, in order."""
 

@@ -24,7 +24,7 @@ from evsim.media import open_writer
 from evsim.metrics import normalise_image
 from evsim.metrics.preparation import Normalisation
 from evsim.models.data.excerpt import cut_excerpt
-from evsim.models.offline import OFFLINE, OfflineReconstructor, is_offline, offline_entry
+from evsim.models.offline import OFFLINE, OfflineReconstructor, offline_entry
 from evsim.models.reconstruction import Reconstructor
 from evsim.pipelines.reconstruction_times import (
     ImageTimes,
@@ -147,14 +147,14 @@ def reconstruct_to_file(
     floats = output.suffix.lower() == ".npy"
     images = empty = events = clipped = pixels = 0
     fps = config.fps or frame_rate(excerpt, kind, config)
-    offline = is_offline(reconstructor)
-    if is_offline(reconstructor):
-        times = image_times(excerpt, kind, config)
-        expected: int | None = len(times)
-        made = _fitted(reconstructor, excerpt, times, fit_report)
-    else:
+    streaming = isinstance(reconstructor, Reconstructor)
+    if isinstance(reconstructor, Reconstructor):
         expected = expected_windows(excerpt, kind, config)
         made = _streamed(reconstructor, excerpt, kind, config)
+    else:
+        times = image_times(excerpt, kind, config)
+        expected = len(times)
+        made = _fitted(reconstructor, excerpt, times, fit_report)
     with open_writer(
         output, fps=fps, size=(recording.width, recording.height), overwrite=overwrite
     ) as writer:
@@ -164,12 +164,12 @@ def reconstruct_to_file(
             clipped, pixels = clipped + outside, pixels + image.size
             writer.write(codes, round(one.t_us * 1000))
             images, events = images + 1, events + one.events
-            empty += not (offline or one.events)
+            empty += streaming and not one.events
             if report:
                 report(images, expected, "")
         if not images:
             raise InputError(f"{recording.path} holds no events, so there is nothing to reconstruct")
-    used = len(excerpt) if offline else events
+    used = events if streaming else len(excerpt)
     return ReconstructionResult(
         output=output,
         configuration=write_configuration(Settings(config, fit), output),
@@ -180,7 +180,7 @@ def reconstruct_to_file(
         events_outside=len(recording) - used,
         clipped_share=None if floats else clipped / pixels,
         seconds=time.perf_counter() - started,
-        facts=dict(reconstructor.facts) if is_offline(reconstructor) else {},
+        facts={} if isinstance(reconstructor, Reconstructor) else dict(reconstructor.facts),
     )
 
 

@@ -26,7 +26,7 @@ from evsim.models.evaluation.protocol import (
 )
 from evsim.models.evaluation.scoring import FrameScore, Scorer, SequenceScores, normalised
 from evsim.models.evaluation.sequences import Sequence, images_in_order, read_clock
-from evsim.models.offline import OfflineReconstructor, is_offline
+from evsim.models.offline import OfflineReconstructor
 from evsim.models.reconstruction import Reconstructor
 
 Report = Callable[[int, int | None, str], None]
@@ -119,10 +119,10 @@ def _run(
     ranges = [(int(items.starts[k]), int(items.stops[k])) for k in chosen]
     windows = events_in_ranges(recording.chunks(), ranges, recording.empty())
     references = images_in_order(recording, frames_of(items, chosen, scorer))
-    if is_offline(reconstructor):
-        made = _fitted(reconstructor, recording, items.times[chosen])
-    else:
+    if isinstance(reconstructor, Reconstructor):
         made = _streamed(reconstructor, windows)
+    else:
+        made = _fitted(reconstructor, recording, items.times[chosen])
     if config.align != "none":
         truths = images_in_order(recording, frames_of(items, chosen, scorer))
         shown = (None if reason else truth for truth, reason in zip(truths, reasons))
