@@ -140,6 +140,11 @@ class Simulator:
         self.add(frame, t_ns, target, cut=cut, fields=fields)
         return counts
 
+    def require_steppable(self, frame: Any, t_ns: int) -> None:
+        """Raises the InputError of `step` for a frame or a time that it would refuse; moves nothing."""
+        self._check(frame)
+        _check_time(t_ns, self._t_ns)
+
     def probe(self) -> dict[str, NDArray[Any]]:
         """Copies of the pixel signals, (H, W): `low_pass` and `base` in log intensity, and the thresholds."""
         planes = self._pixels.planes()
