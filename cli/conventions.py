@@ -157,6 +157,22 @@ class Size(click.ParamType):
         return int(parts[0]), int(parts[1])
 
 
+class Pixel(click.ParamType):
+    """X,Y, a column and a row from 0."""
+
+    name = "X,Y"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+            self.fail(f"{value!r} is not a pixel such as 120,80 (column, row)", parameter, context)
+        return int(parts[0]), int(parts[1])
+
+
 class Crop(click.ParamType):
     """LEFT,RIGHT,TOP,BOTTOM pixels cut from each side."""
 

@@ -22,10 +22,11 @@ from evsim.cli.demo import demo
 from evsim.cli.evaluate import evaluate
 from evsim.cli.pack import pack
 from evsim.cli.reconstruct import reconstruct
-from evsim.cli.recordings import convert, info, view
+from evsim.cli.recordings import convert, info
 from evsim.cli.simulate import simulate
 from evsim.cli.stages import unprocess, upsample
 from evsim.cli.train import train
+from evsim.cli.view import view
 from evsim.cli.weights import weights
 from evsim.errors import EvsimError
 

@@ -1,4 +1,4 @@
-"""`evsim convert`, `evsim info` and `evsim view`: event files of any format."""
+"""`evsim convert` and `evsim info`: event files of any format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from evsim.cli.conventions import (
     apply_options,
     compression_option,
     input_argument,
-    output_option,
     overwrite_option,
     print_result,
     wants_json,
@@ -140,41 +139,3 @@ def _why_no_events(source: Path) -> str:
         # What could be read instead is a long list: it is not what is wrong with this file.
         return str(error).partition("; evsim reads")[0]
     return f"{source} is no known event format"
-
-
-@click.command(cls=Verb)
-@input_argument
-@output_option("Picture (.png) or video (.webm, .mp4, .avi).")
-@reading_options
-@click.option(
-    "--panels", type=click.IntRange(1, 64), default=8, show_default=True, help="Panels of the picture."
-)
-@click.option(
-    "--window", type=float, default=None, metavar="MS", help="Milliseconds of events per panel or frame."
-)
-@click.option("--fps", type=float, default=30.0, show_default=True, help="Playback rate of the video.")
-@click.option("--rate", is_flag=True, help="Plot the event rate over time instead.")
-@click.option("--slow", type=float, default=1.0, show_default=True, help="Play this many times slower.")
-@overwrite_option
-def view(source: Path, output: Path, **options: Any) -> None:
-    """Render an event file as a contact sheet or a video.
-
-    Example: evsim view events.h5 -o events.png
-    """
-    from evsim.formats import open_events
-    from evsim.pipelines.view import view_recording
-
-    with open_events(
-        source, size=options["size"], unit=options["unit"], format=options["source_format"]
-    ) as recording:
-        result = view_recording(
-            recording,
-            output,
-            panels=options["panels"],
-            window_us=None if options["window"] is None else round(options["window"] * 1000),
-            fps=options["fps"],
-            slow=options["slow"],
-            rate=options["rate"],
-            overwrite=options["overwrite"],
-        )
-    print_result(result, title=f"{source} -> {output}")

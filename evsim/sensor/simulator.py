@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 import os
 import warnings
@@ -19,7 +20,7 @@ from evsim.randomness import derive_key
 from evsim.sensor.config import SensorConfig
 from evsim.sensor.esim import EsimPixels
 from evsim.sensor.fields import FrameFields, RandomFields, draw_fixed_pattern
-from evsim.sensor.frames import check_frame, check_log_frame, to_dn
+from evsim.sensor.frames import check_frame, check_log_frame, dn_scale, to_dn
 from evsim.sensor.icns import IcnsPixels
 from evsim.sensor.readout import Readout, broken_fields, uses_readout
 from evsim.sensor.sorting import Columns
@@ -157,6 +158,29 @@ class Simulator:
                 ("threshold_off", "theta_off"),
             )
         }
+
+    def probe_pixel(self, x: int, y: int, frame: NDArray[Any]) -> dict[str, float]:
+        """The signals of one pixel after a pass: what `watch` may want to keep.
+
+        frame: as the pixels saw it. light: its DN 0..255. log_intensity: what the photoreceptor makes of it.
+        filtered, reference: what is compared and with what; threshold_on, threshold_off: for how much.
+        """
+        planes = self._pixels.planes()
+        part = np.array(frame[y : y + 1, x : x + 1], order="C")
+        part.flags.writeable = False
+        log = float(self._pixels.log_intensity(part)[0, 0])
+        light = math.exp(log) if self.config.input == "log" else float(part[0, 0])
+        if self.config.input != "log":
+            light *= dn_scale(part, self.config.float_full_scale)
+        signals = {
+            "filtered": planes.get("signal", planes["low_pass"]),
+            "reference": planes["base"],
+            "threshold_on": planes["theta_on"],
+            "threshold_off": planes["theta_off"],
+        }
+        # Planes that are alike for all rows or pixels have one.
+        values = {name: plane[y % len(plane), x % plane.shape[1]] for name, plane in signals.items()}
+        return {"light": light, "log_intensity": log, **{name: float(v) for name, v in values.items()}}
 
     def log_intensity(self, frame: Any) -> NDArray[np.float32]:
         """float32 (H, W): what the photoreceptor makes of `frame` before the low-pass."""
