@@ -17,6 +17,33 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "ideal": {**IDEAL, "clock": "linear"},
     "v2e-clean": {**IDEAL, "contrast_threshold_on": 0.2, "contrast_threshold_spread": 0.02},
     "v2e-noisy": {"contrast_threshold_spread": 0.05, "cutoff_hz": 30.0, "shot_noise_rate_hz": 5.0},
+    "v2e": {
+        "contrast_threshold_on": 0.2,
+        "contrast_threshold_spread": 0.03,
+        "cutoff_hz": 300.0,
+        "leak_rate_hz": 0.01,
+        "shot_noise_rate_hz": 0.001,
+        "refractory_period_us": 500.0,
+    },
+    "rpg-esim": {
+        "model": "esim",
+        "contrast_threshold_on": 1.0,
+        "contrast_threshold_off": 1.0,
+        "contrast_threshold_spread": 0.021,
+        "log_offset": 1e-3,
+    },
+    "vid2e": {"model": "esim", "contrast_threshold_off": 0.2, "refractory_period_us": 0.0, "log_offset": 1e-5},
+    "icns": {
+        "contrast_threshold_on": 0.4,
+        "contrast_threshold_spread": 0.01,
+        "latency_us": 100.0,
+        "latency_jitter_us": 10.0,
+        "time_constant_us": 40.0,
+        "white_level": 1e4,
+        "refractory_period_us": 100.0,
+    },
+    "voltmeter-dvs346": {"voltmeter_gain": 5.265, "voltmeter_dark_level": 20.0, "voltmeter_light_leak": 5e-9},
+    "voltmeter-dvs240": {"voltmeter_gain": 4.4241, "voltmeter_dark_level": 23.0, "voltmeter_light_leak": 5e-8},
     "sim2real": {
         "model": "idslpf",
         "contrast_threshold_off": 0.25,
@@ -34,6 +61,14 @@ def test_every_preset_is_a_sensor_for_every_seed(path: Path) -> None:
     tree = read_file(path)["sensor"]
     configs = [build(SensorConfig, resolve_draws(tree, seed, "")) for seed in range(50)]
     assert (len(set(configs)) > 1) == path.stem.endswith("-random")
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_value_of_a_preset_says_where_it_comes_from(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").partition("sensor:\n")[2].splitlines()
+    # The model is named by the heading; a value beside a sourced one of the same kind needs no second word.
+    bare = [line for line in lines if line.strip() and "#" not in line and "model:" not in line]
+    assert not bare or path.stem == "ideal"
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
