@@ -107,8 +107,8 @@ class Simulator:
     ) -> int:
         """As `step`, but the events of the interval are added to `target` instead of listed; how many.
 
-        The sums are those of the events that `step` would give, up to the rounding of floats. For the models
-        v2e and idslpf no list of events is made on the way, which saves a third of the time and more.
+        The sums are those of the events that `step` would give, up to the rounding of floats. Events are
+        neither sorted nor made into columns on the way.
         Raises InputError as `step`, and for an interval that is not within the window of `target`.
         """
         total = 0

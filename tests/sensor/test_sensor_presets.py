@@ -32,7 +32,12 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "contrast_threshold_spread": 0.021,
         "log_offset": 1e-3,
     },
-    "vid2e": {"model": "esim", "contrast_threshold_off": 0.2, "refractory_period_us": 0.0, "log_offset": 1e-5},
+    "vid2e": {
+        "model": "esim",
+        "contrast_threshold_off": 0.2,
+        "refractory_period_us": 0.0,
+        "log_offset": 1e-5,
+    },
     "icns": {
         "contrast_threshold_on": 0.4,
         "contrast_threshold_spread": 0.01,
@@ -43,7 +48,11 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "refractory_period_us": 100.0,
     },
     "voltmeter-dvs346": {"voltmeter_gain": 5.265, "voltmeter_dark_level": 20.0, "voltmeter_light_leak": 5e-9},
-    "voltmeter-dvs240": {"voltmeter_gain": 4.4241, "voltmeter_dark_level": 23.0, "voltmeter_light_leak": 5e-8},
+    "voltmeter-dvs240": {
+        "voltmeter_gain": 4.4241,
+        "voltmeter_dark_level": 23.0,
+        "voltmeter_light_leak": 5e-8,
+    },
     "sim2real": {
         "model": "idslpf",
         "contrast_threshold_off": 0.25,

@@ -81,7 +81,7 @@ def _run_block(
             advance_row(block, y, light, planes, fields, now, scratch)
         stopped = False
         candidates = shot_candidates(y, planes, fields, now)
-        wanted = sum_of(scratch.count[block]) + candidates
+        wanted = _sum(scratch.count[block]) + candidates
         if used + wanted + LANES > capacity:
             bins.wanted[block] = wanted
             break
@@ -94,8 +94,7 @@ def _run_block(
 
 
 @njit(**INLINE)
-def sum_of(count: NDArray[np.int32]) -> int:
-    """How many crossings a row has."""
+def _sum(count: NDArray[np.int32]) -> int:
     total = np.int64(0)
     for x in range(count.size):
         total += count[x]
@@ -116,27 +115,6 @@ def _list_row(
     used: int,
 ) -> int:
     """Append the keys of the row's events; returns how many keys there are then."""
-    used = list_apart(block, y, candidates, light, planes, fields, now, scratch, keys, used)
-    return expand(block, now, scratch, keys, used)
-
-
-@njit(**SPREAD)
-def list_apart(
-    block: int,
-    y: int,
-    candidates: int,
-    light: Light,
-    planes: Planes,
-    fields: Fields,
-    now: Pass,
-    scratch: Scratch,
-    keys: NDArray[np.uint32],
-    used: int,
-) -> int:
-    """Append the keys of events that the dead time made one look at, and of shot noise.
-
-    The events that are left in `scratch.count` have no keys yet.
-    """
     if now.dead_time >= 0:
         used = _apply_dead_time(block, y, planes, now, scratch, keys, used)
     if now.leaks:
@@ -147,7 +125,7 @@ def list_apart(
         for i in range(made):
             keys[used + i] = np.uint32(slot[i] << 16) | low[i]
         used += made
-    return used
+    return _expand(block, now, scratch, keys, used)
 
 
 @njit(**INLINE)
@@ -157,7 +135,7 @@ def slot_of(position: Any, slots: int) -> int:
 
 
 @njit(**INLINE)
-def expand(block: int, now: Pass, scratch: Scratch, keys: NDArray[np.uint32], used: int) -> int:
+def _expand(block: int, now: Pass, scratch: Scratch, keys: NDArray[np.uint32], used: int) -> int:
     """Append first events of all columns that fired, then second events of those with two, and so on."""
     count, key, deeper = scratch.count[block], scratch.key[block], scratch.deeper[block]
     first, spacing = scratch.first[block], scratch.spacing[block]

@@ -239,8 +239,24 @@ class V2ePixels:
         self._origin_us = origin_us
 
     def _linear_pass(self, light: Any, fields: Fields, now: Pass, origin: int) -> Columns:
-        blocks = self._bins.keys.shape[0]
-        height = self._size[1]
+        self._list_keys(light, fields, now)
+        blocks, height = self._bins.keys.shape[0], self._size[1]
+        total = sorting.place_slots(blocks, now.slots, self._bins)
+        columns = self._take_columns(total)
+        self._bands.share(linear.write_events, height, now.slots, origin, self._bins, columns, self._turns)
+        return columns
+
+    def _direct_pass(self, light: Any, fields: Fields, now: Pass, origin: int, target: EventSum) -> int:
+        self._list_keys(light, fields, now)
+        blocks, (width, height) = self._bins.keys.shape[0], self._size
+        shares, out = target.shares(origin, now.slots), target.out.reshape(-1)
+        arguments = (height, width, target.rule(), shares, self._bins, out)
+        self._bands.split(direct.add_blocks, blocks, blocks, *arguments)
+        return int(self._bins.filled.sum())
+
+    def _list_keys(self, light: Any, fields: Fields, now: Pass) -> None:
+        """Move all signals; leaves the keys of their events, block by block and row by row."""
+        blocks, height = self._bins.keys.shape[0], self._size[1]
         if self._bins.histogram.shape[1] < now.slots:
             self._bins = _widen(self._bins, now.slots)
         self._bins.cursor[:] = [block * height // blocks for block in range(blocks)]
@@ -251,25 +267,7 @@ class V2ePixels:
             arguments = (light, self._planes, fields, now, self._scratch, self._bins, self._turns)
             self._bands.share(linear.run_blocks, *arguments)
             if not self._bins.wanted.any():
-                break
-            self._bins = _grow(self._bins)
-        total = sorting.place_slots(blocks, now.slots, self._bins)
-        columns = self._take_columns(total)
-        self._bands.share(linear.write_events, height, now.slots, origin, self._bins, columns, self._turns)
-        return columns
-
-    def _direct_pass(self, light: Any, fields: Fields, now: Pass, origin: int, target: EventSum) -> int:
-        blocks, height = self._bins.keys.shape[0], self._size[1]
-        rule, shares, out = target.rule(), target.shares(origin, now.slots), target.out.reshape(-1)
-        totals = np.zeros(blocks, np.int64)
-        self._bins.cursor[:] = [block * height // blocks for block in range(blocks)]
-        self._bins.filled[:] = 0
-        self._bins.wanted[:] = 0
-        while True:
-            arguments = (light, self._planes, fields, now, self._scratch, self._bins, rule, shares)
-            self._bands.split(direct.sum_blocks, blocks, blocks, *arguments, totals, out)
-            if not self._bins.wanted.any():
-                return int(totals.sum())
+                return
             self._bins = _grow(self._bins)
 
     def _long_pass(self, light: Any, fields: Fields, now: Pass, origin: int) -> Columns:
