@@ -25,6 +25,8 @@ MODELS = [
     SensorConfig(model="icns", refractory_period_us=100.0, contrast_threshold_spread=0.01),
     SensorConfig(**{**SIM2REAL, "clock": "grid", "model": "v2e"}),
     ideal(surround_distance_px=2.0),
+    SensorConfig(**{**SIM2REAL, "model": "v2e", "low_pass": "exact"}),
+    SensorConfig(**SIM2REAL, latency_us=300.0, latency_jitter_us=100.0, hot_pixel_fraction=0.1),
 ]
 
 
