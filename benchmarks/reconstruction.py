@@ -44,8 +44,8 @@ from evsim.events import Events  # noqa: E402
 from evsim.formats import NativeWriter, Recording, open_events  # noqa: E402
 from evsim.media import luma  # noqa: E402
 from evsim.metrics.alignment import DARKEST, aligned_scores  # noqa: E402
-from evsim.models.offline import is_offline, make_offline, offline_entry, offline_names  # noqa: E402
-from evsim.models.reconstruction import make_reconstructor  # noqa: E402
+from evsim.models.offline import make_offline, offline_entry, offline_names  # noqa: E402
+from evsim.models.reconstruction import Reconstructor, make_reconstructor  # noqa: E402
 from evsim.models.weights import find_weights  # noqa: E402
 from evsim.represent import integrate  # noqa: E402
 
@@ -101,19 +101,19 @@ def known_methods(weights: str | None) -> dict[str, Method]:
 
     rows = {"integration": Method(Integration, True), "firenet-plus": Method(firenet, False)}
     for name in offline_names():
-        logarithmic = "output" in {field.name for field in fields(offline_entry(name).config)}
+        chosen = "output" in {field.name for field in fields(offline_entry(name).config)}
         for row, options in VARIANTS.get(name, {name: {}}).items():
-            rows[row] = Method(_fit(name, options, logarithmic), logarithmic)
+            make = _fit(name, {**options, "output": "log"} if chosen else options)
+            rows[row] = Method(make, chosen or hasattr(make(SCENE_THRESHOLD), "log_intensities"))
     return rows
 
 
-def _fit(name: str, options: Mapping[str, Any], logarithmic: bool) -> Callable[[float], Any]:
-    """What makes an offline method for a threshold; the published EvINR knows none, its steps are 1."""
-    given = {**options, **({"output": "log"} if logarithmic else {})}
+def _fit(name: str, options: Mapping[str, Any]) -> Callable[[float], Any]:
+    """What makes an offline method for a threshold; the published EvINR takes every event for 1."""
 
     def make(threshold: float) -> Any:
         known = {} if options.get("compat") else {"event_threshold": threshold}
-        return make_offline(name, {**given, **known}, device=torch.device("cpu"))
+        return make_offline(name, {**options, **known}, device=torch.device("cpu"))
 
     return make
 
@@ -166,11 +166,13 @@ def score(method: Method, threshold: float, path: Path) -> tuple[dict[str, float
         truth = [luma(image.image) if image.image.ndim > 2 else image.image for image in recording.images()]
         times = recording.image_times()
         started = time.process_time()
-        if is_offline(reconstructor):
-            images = list(reconstructor.images(recording, times[1:]))
-        else:
+        if isinstance(reconstructor, Reconstructor):
             windows = (recording.between(*np.ceil(pair)) for pair in itertools.pairwise(times))
             images = [reconstructor.step(window) for window in windows]
+        else:
+            # Log intensity where the method has it, for its display curve loses the dark and the bright.
+            ask = getattr(reconstructor, "log_intensities", reconstructor.images)
+            images = list(ask(recording, times[1:]))
         seconds = time.process_time() - started
     found = np.stack(images)
     level = found if method.logarithmic else np.log(np.maximum(found, DARKEST))
