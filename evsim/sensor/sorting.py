@@ -29,8 +29,9 @@ class Bins(NamedTuple):
 
     keys: uint32 (blocks, capacity). filled: int64[blocks], keys in use. row_end: int64[H], keys of the block
     after each row. cursor: int64[blocks], the next row. wanted: int64[blocks], keys that the next row of a
-    block that stopped for lack of room would need, else 0. histogram: uint32 (blocks, slots), after
-    `place_slots` the next free place. slot_start: int64[slots + 1]. merged: uint32[all keys].
+    block that stopped for lack of room would need, else 0. scratch: int64[blocks], where that row is.
+    histogram: uint32 (blocks, slots), after `place_slots` the next free place. slot_start: int64[slots + 1].
+    merged: uint32[all keys].
     """
 
     keys: NDArray[np.uint32]
@@ -38,6 +39,7 @@ class Bins(NamedTuple):
     row_end: NDArray[np.int64]
     cursor: NDArray[np.int64]
     wanted: NDArray[np.int64]
+    scratch: NDArray[np.int64]
     histogram: NDArray[np.uint32]
     slot_start: NDArray[np.int64]
     merged: NDArray[np.uint32]

@@ -48,7 +48,7 @@ class ExactPixels(V2ePixels):
         recycle: bool,
     ) -> None:
         super().__init__(config, size, key, pattern, threads, recycle)
-        blocks, (width, height) = len(self._scratch.count), size
+        blocks, (width, height) = len(self._bins.keys), size
         room = int(width * height * ROOM_PER_PIXEL / blocks) + 1024
         self._sorter = Sorter(blocks, height, room, recycle)
 
@@ -62,7 +62,7 @@ class ExactPixels(V2ePixels):
         return now._replace(duration=(t1_ns - t0_ns) / 1000, offset=offset)
 
     def _long_pass(self, light: Light, fields: Fields, now: Pass, origin: int) -> Columns:
-        blocks = len(self._scratch.count)
+        blocks = len(self._bins.keys)
         self._sorter.clear()
         while True:
             arguments = (light, self._planes, fields, now, self._scratch, self._sorter.listing)

@@ -22,8 +22,9 @@ NEAR_BORDER = 8
 """A dead time below 1 / NEAR_BORDER of the interval concerns few events."""
 
 
-BLOCKS, SCATTERED, ORDERED, PARTS = 0, 1, 2, 3
-"""Counters: blocks begun, blocks whose events are to be scattered, those that are, parts to be written."""
+BLOCKS, SCATTERED, ORDERED, PARTS, SCRATCH = 0, 1, 2, 3, 4
+"""Counters: blocks begun, blocks whose events are to be scattered, those that are, parts to be written, and
+threads, each of which has a scratch of its own: rows in the cache of another core are slow to come by."""
 
 
 @njit(**LOOP)
@@ -36,16 +37,30 @@ def run_blocks(
     bins: Bins,
     turns: NDArray[np.int64],
 ) -> None:
-    """Rows of all blocks, each from its cursor on until all are done or its keys are full.
+    """Rows of the blocks that nobody has begun, for any number of threads at once.
 
-    A block stops before the keys of a row that have no room; called again, it goes on with the crossings of
-    that row, which are still in its scratch. For any number of threads at once.
+    A block stops before the keys of a row that have no room; `resume_blocks` goes on with it. The crossings
+    of that row stay in the scratch of its thread, which therefore begins no other block.
     """
     blocks = bins.keys.shape[0]
+    own = take(turns, SCRATCH)
     block = take(turns, BLOCKS)
     while block < blocks:
-        _run_block(block, light, planes, fields, now, scratch, bins)
+        _run_block(block, own, light, planes, fields, now, scratch, bins)
+        if bins.wanted[block] > 0:
+            bins.scratch[block] = own
+            return
         block = take(turns, BLOCKS)
+
+
+@njit(**LOOP)
+def resume_blocks(
+    light: Light, planes: Planes, fields: Fields, now: Pass, scratch: Scratch, bins: Bins
+) -> None:
+    """Go on with the blocks that stopped, on one thread; they may stop again."""
+    for block in range(bins.keys.shape[0]):
+        if bins.wanted[block] > 0:
+            _run_block(block, bins.scratch[block], light, planes, fields, now, scratch, bins)
 
 
 @njit(**LOOP)
@@ -68,7 +83,14 @@ def write_events(
 
 @njit(**SPREAD)
 def _run_block(
-    block: int, light: Light, planes: Planes, fields: Fields, now: Pass, scratch: Scratch, bins: Bins
+    block: int,
+    own: int,
+    light: Light,
+    planes: Planes,
+    fields: Fields,
+    now: Pass,
+    scratch: Scratch,
+    bins: Bins,
 ) -> None:
     height = planes.base.shape[0]
     end = (block + 1) * height // bins.keys.shape[0]
@@ -78,14 +100,14 @@ def _run_block(
     bins.wanted[block] = 0
     while y < end:
         if not stopped:
-            advance_row(block, y, light, planes, fields, now, scratch)
+            advance_row(own, y, light, planes, fields, now, scratch)
         stopped = False
         candidates = shot_candidates(y, planes, fields, now)
-        wanted = _sum(scratch.count[block]) + candidates
+        wanted = _sum(scratch.count[own]) + candidates
         if used + wanted + LANES > capacity:
             bins.wanted[block] = wanted
             break
-        used = _list_row(block, y, candidates, light, planes, fields, now, scratch, bins.keys[block], used)
+        used = _list_row(own, y, candidates, light, planes, fields, now, scratch, bins.keys[block], used)
         bins.row_end[y] = used
         y += 1
     bins.cursor[block], bins.filled[block] = y, used

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from evsim.errors import InputError
 from evsim.events import LEAK
 from evsim.kernels.bands import RowBands
-from evsim.kernels.turns import make_turns
+from evsim.kernels.turns import SPACING, make_turns
 from evsim.sensor import sorting
 from evsim.sensor.config import SensorConfig
 from evsim.sensor.fields import FrameFields, RandomFields, check_field
@@ -58,9 +58,9 @@ class V2ePixels:
         self._planes = self._make_planes(pattern)
         self._largest_leak = float(self._planes.leak_rate.max())
         blocks = 1 if threads == 1 else min(BLOCKS_PER_THREAD * threads, height)
-        self._scratch = _make_scratch(blocks, width, self._real)
+        self._scratch = _make_scratch(max(blocks, threads), width, self._real)
         self._bins = _make_bins(blocks, size, width * height // (2 * blocks) + 1024, 1024)
-        self._turns = make_turns(4)
+        self._turns = make_turns(5)
         self._nothing = Fields(
             False,
             False,
@@ -262,13 +262,16 @@ class V2ePixels:
         self._bins.cursor[:] = [block * height // blocks for block in range(blocks)]
         self._bins.filled[:] = 0
         self._bins.wanted[:] = 0
+        self._turns[:] = 0
         while True:
-            self._turns[:] = 0
-            arguments = (light, self._planes, fields, now, self._scratch, self._bins, self._turns)
-            self._bands.share(linear.run_blocks, *arguments)
+            self._turns[linear.SCRATCH * SPACING] = 0
+            arguments = (light, self._planes, fields, now, self._scratch)
+            self._bands.share(linear.run_blocks, *arguments, self._bins, self._turns)
             if not self._bins.wanted.any():
                 return
-            self._bins = _grow(self._bins)
+            while self._bins.wanted.any():
+                self._bins = _grow(self._bins)
+                linear.resume_blocks(*arguments, self._bins)
 
     def _long_pass(self, light: Any, fields: Fields, now: Pass, origin: int) -> Columns:
         crossings = self._crossings()
@@ -393,6 +396,7 @@ def _make_bins(blocks: int, size: tuple[int, int], capacity: int, slots: int) ->
         np.empty((blocks, capacity), np.uint32),
         np.zeros(blocks, np.int64),
         np.zeros(size[1], np.int64),
+        np.zeros(blocks, np.int64),
         np.zeros(blocks, np.int64),
         np.zeros(blocks, np.int64),
         np.empty((blocks, slots), np.uint32),
