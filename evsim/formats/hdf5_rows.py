@@ -36,7 +36,7 @@ class StoredRows:
             until = min(stop, (piece + 1) * self._each)
             part = found[row - start : until - start]
             place = int(self._offsets[piece]) + inside * self._dtype.itemsize
-            if os.preadv(self._file, [part], place) != part.nbytes:
+            if os.preadv(self._file, [part.data], place) != part.nbytes:
                 raise OSError(f"cannot be read at byte {place}")
             row = until
         return found

@@ -9,6 +9,7 @@ process of their own, ON and OFF alike, which does not touch the pixel's signals
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -184,7 +185,8 @@ def broken_fields(state: dict[str, Any]) -> RandomFields | None:
 
 
 def _joined(first: Columns, second: Columns) -> Columns:
-    return Columns._make(np.concatenate(pair) for pair in zip(first, second))
+    columns: Iterable[tuple[NDArray[Any], NDArray[Any]]] = zip(first, second)
+    return Columns._make(np.concatenate(pair) for pair in columns)
 
 
 def _in_order(columns: Columns, origin_us: int) -> Columns:

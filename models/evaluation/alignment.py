@@ -43,7 +43,7 @@ def fit_alignment(
             raise InputError(f"prediction has shape {prediction.shape}, reference {reference.shape}")
         level = _level(prediction, logarithmic).astype(np.float64).ravel()
         wanted = _level(reference, False).astype(np.float64).ravel()
-        sums += np.array((level.size, level.sum(), wanted.sum(), level @ level, level @ wanted))
+        sums += np.array([level.size, level.sum(), wanted.sum(), level @ level, level @ wanted], np.float64)
     if not sums[0]:
         raise InputError(f"align = {kind} needs references to fit to, and no scored frame has one")
     level_mean, wanted_mean, square, product = sums[1:] / sums[0]

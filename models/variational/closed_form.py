@@ -73,8 +73,7 @@ def initial_image(levels: NDArray[np.float32]) -> NDArray[np.float32]:
     divergence[1:] -= rows
     divergence[:, :-1] += columns
     divergence[:, 1:] -= columns
-    height, width = divergence.shape
-    laplacian = second_difference(height)[:, None] + second_difference(width)
+    laplacian = second_difference(levels.shape[1])[:, None] + second_difference(levels.shape[2])
     laplacian[0, 0] = 1.0
     spectrum = -fft.dctn(divergence, norm="ortho") / laplacian
     spectrum[0, 0] = 0.0

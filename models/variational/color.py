@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -35,8 +37,8 @@ class SolvedColorWindow:
             raise InputError(f"a colour mosaic of {events.width}x{events.height} pixels, expected even sides")
         self.times_us = times_us
         parts = [events, *(_plane(events, row, column) for row, column, _ in PLANES)]
-        before = [None] * len(parts) if previous is None else previous._windows
-        self._windows = [
+        before: Sequence[SolvedWindow | None] = previous._windows if previous else [None] * len(parts)
+        self._windows: list[SolvedWindow] = [
             SolvedWindow(part, times_us, thresholds, weights, iterations, earlier)
             for part, earlier in zip(parts, before, strict=True)
         ]

@@ -60,7 +60,8 @@ def voxelize(
     chosen = run.__module__
     if chosen != BACKENDS["cpu"] and not (placement.duration > 0).all():
         raise InputError(NO_DURATION)
-    columns, target = (t, x, y, p), out
+    columns: tuple[Any, ...] = (t, x, y, p)
+    target = out
     if chosen != BACKENDS["gpu"]:
         if on_cuda:
             raise BackendError(
