@@ -17,10 +17,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass
 class Settings:
-    """What --debug and --json said; one object per run of the command, held by the entry point."""
+    """What --debug and --json said; one object per run of the command, held by the entry point.
+
+    stop: what a signal raised, None until one arrives.
+    """
 
     debug: bool = False
     json: bool = False
+    stop: type[BaseException] | None = None
 
 
 class Verb(click.Command):
@@ -98,9 +102,15 @@ class Progress:
         self._bar: Any = None
         self._started = self._last = time.monotonic()
         self._done_at_start = self._reports = 0
+        self._settings = click.get_current_context().ensure_object(Settings)
 
     def __call__(self, done: int, total: int | None, note: str = "") -> None:
-        """Report that `done` of `total` units are finished; note: a few words shown behind."""
+        """Report that `done` of `total` units are finished; note: a few words shown behind.
+
+        Raises again what a signal raised: libraries that call back into Python may have swallowed it.
+        """
+        if self._settings.stop is not None:
+            raise self._settings.stop
         self._reports += 1
         if self._reports == self.WARM_UP_REPORTS:
             self._started, self._done_at_start = time.monotonic(), done

@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn, TextIO
 
@@ -66,7 +67,9 @@ for command in (
 def main() -> NoReturn:
     """Run the command line and exit with the code that its outcome has."""
     settings = Settings()
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, raising(Terminated, settings))
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, raising(KeyboardInterrupt, settings))
     with warnings.catch_warnings():
         warnings.showwarning = _print_warning
         sys.exit(_run(settings))
@@ -100,8 +103,14 @@ def _run(settings: Settings) -> int:
         return _bug()
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
+def raising(stop: type[BaseException], settings: Settings) -> Callable[[int, FrameType | None], NoReturn]:
+    """A signal handler that raises `stop` and leaves a note of it, lest it be swallowed where it arrives."""
+
+    def handle(number: int, frame: FrameType | None) -> NoReturn:
+        settings.stop = stop
+        raise stop
+
+    return handle
 
 
 def _fail(message: str, settings: Settings) -> int:
