@@ -70,6 +70,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, raising(Terminated, settings))
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, raising(KeyboardInterrupt, settings))
+    sys.unraisablehook = silent_about_stops(settings)
     with warnings.catch_warnings():
         warnings.showwarning = _print_warning
         sys.exit(_run(settings))
@@ -111,6 +112,16 @@ def raising(stop: type[BaseException], settings: Settings) -> Callable[[int, Fra
         raise stop
 
     return handle
+
+
+def silent_about_stops(settings: Settings) -> Callable[[sys.UnraisableHookArgs], None]:
+    """What reports exceptions that cannot go on: not those of a signal, which are raised again."""
+
+    def report(lost: sys.UnraisableHookArgs) -> None:
+        if settings.stop is None or not isinstance(lost.exc_value, settings.stop):
+            sys.__unraisablehook__(lost)
+
+    return report
 
 
 def _fail(message: str, settings: Settings) -> int:

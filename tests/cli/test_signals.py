@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import signal
+import sys
 
 import click
 import pytest
 
 from evsim.cli.conventions import Progress, Settings
-from evsim.cli.main import Terminated, raising
+from evsim.cli.main import Terminated, raising, silent_about_stops
 
 
 @pytest.mark.parametrize(
@@ -29,3 +31,20 @@ def test_a_stop_that_a_library_swallowed_comes_with_the_next_report(
                 progress(2, 9)
     finally:
         signal.signal(number, before)
+
+
+def test_a_stop_lost_in_a_callback_is_not_reported_as_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings()
+    monkeypatch.setattr(sys, "unraisablehook", silent_about_stops(settings))
+
+    @ctypes.CFUNCTYPE(None)
+    def call_back() -> None:
+        raise KeyboardInterrupt
+
+    call_back()
+    assert "KeyboardInterrupt" in capsys.readouterr().err
+    settings.stop = KeyboardInterrupt
+    call_back()
+    assert not capsys.readouterr().err
