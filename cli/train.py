@@ -17,6 +17,8 @@ from evsim.cli.conventions import (
     print_result,
     seed_option,
 )
+from evsim.cli.fitting import fit_options, refuse_fit_options, stretch_options
+from evsim.cli.recordings import reading_options
 
 EXIT_CODES = {"interrupted": 130, "terminated": 143}
 
@@ -50,16 +52,28 @@ EXIT_CODES = {"interrupted": 130, "terminated": 143}
 @seed_option
 @click.option("--resume", is_flag=True, help="Continue the run in the folder; its configuration is kept.")
 @click.option("--overfit", type=click.IntRange(1), default=None, metavar="N", help="Train on N samples only.")
+@stretch_options
+@fit_options
+@reading_options
 @overwrite_option
 @dry_run_option
 def train(network: str, recordings: tuple[str, ...], output: Path | None, **options: Any) -> None:
-    """Train a network: firenet.
+    """Train a network: firenet; or fit one to a recording: evinr.
 
     RECORDINGS are event files of any format, lists of them, or folders of them such as a run's; with
     --simulate videos, folders of images, stills, or folders of those.
 
+    evinr takes one recording, and its first 2 seconds where --t-start and --t-end name no others.
+
     Example: evsim train firenet run/train --validation run/val -o firenet-1 --steps 20000
     """
+    from evsim.models.offline import OFFLINE
+
+    if network in OFFLINE:
+        from evsim.cli.fitting import fit_to_folder
+
+        return fit_to_folder(network, recordings, output, options)
+    refuse_fit_options(network, options)
     from evsim.models.training.runs import plan, prepare, summarize
 
     if output is None and not options["dry_run"]:

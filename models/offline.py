@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 OFFLINE: Registry[str] = Registry("offline method")
 """Name -> module that holds its OFFLINE_ENTRY."""
 
+OFFLINE.register("evinr")("evsim.models.evinr.offline")
 OFFLINE.register("variational")("evsim.models.variational.offline")
 
 Report = Callable[[int, int | None, str], None]

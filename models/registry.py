@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 NETWORKS: Registry[str] = Registry("network")
 """Name -> module that holds its ENTRY."""
 
+NETWORKS.register("evinr")("evsim.models.evinr")
 NETWORKS.register("firenet")("evsim.models.firenet")
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 
-def filled_state(keys_file: Path) -> dict[str, torch.Tensor]:
+def filled_state(keys_file: Path, keys: str = "keys") -> dict[str, torch.Tensor]:
     """The published state dictionary that a key file describes, filled by the rule; the last scale counts."""
     description = json.loads(keys_file.read_text())
     state = {}
-    for key, shape, dtype in sorted(description["keys"]):
+    for key, shape, dtype in sorted(description[keys]):
         factors = [f for pattern, f in description["scale"].items() if fnmatch.fnmatchcase(key, pattern)]
         value = fill(key, tuple(shape), dtype) * (factors[-1] if factors else 1.0)
         state[key] = torch.from_numpy(np.asarray(value, dtype.removeprefix("torch.")))
