@@ -23,7 +23,7 @@ from evsim.formats.hdf5_rows import stored_rows
 from evsim.formats.index_checks import millisecond_defects, window_defects
 from evsim.formats.native_writer import NativeWriter
 from evsim.formats.recording import BLOCK, Defect, IndexedRecording, RecordedImage
-from evsim.formats.rled_layout import is_ours, sensor_size
+from evsim.formats.rled_layout import is_ours, require_known_version, sensor_size
 from evsim.formats.sidecar import STEP, Arrays, bracket, kept_index
 from evsim.formats.units import (
     SAMPLE,
@@ -78,6 +78,7 @@ class NativeRecording(IndexedRecording):
     def _prepare(self, path: Path, size: tuple[int, int] | None, unit: str | None) -> None:
         file, self.path = self._file, path
         attributes = plain_attributes(path, file)
+        require_known_version(path, attributes)
         with hdf5_errors(path):
             names = next((names for names in COLUMNS if all(name in file for name in names)), None)
             if names is None:

@@ -49,6 +49,16 @@ def is_ours(attributes: Mapping[str, Any]) -> bool:
     return attributes.get("format") == FORMAT_ATTRIBUTE
 
 
+def require_known_version(path: str | os.PathLike[str], attributes: Mapping[str, Any]) -> None:
+    """FormatError for a file of ours in a layout that came after this program."""
+    version = attributes.get("version", VERSION)
+    if is_ours(attributes) and version != VERSION:
+        raise FormatError(
+            path,
+            f"has version {version} of {FORMAT_ATTRIBUTE}, expected {VERSION}; use a newer evsim",
+        )
+
+
 def sensor_size(
     path: str | os.PathLike[str],
     resolution: Any,

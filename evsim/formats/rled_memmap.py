@@ -20,7 +20,7 @@ from evsim.formats.index_checks import window_defects
 from evsim.formats.native_writer import Windows, require_windows
 from evsim.formats.npy_stream import MAGIC, NpyColumn, map_npy, npy_header, release_pages
 from evsim.formats.recording import Defect, IndexedRecording, RecordedImage, interval_windows, search_times
-from evsim.formats.rled_layout import counted_attributes, own_attributes, sensor_size
+from evsim.formats.rled_layout import counted_attributes, own_attributes, require_known_version, sensor_size
 from evsim.formats.units import (
     PER_MICROSECOND,
     SAMPLE,
@@ -59,6 +59,7 @@ class RledMemmapRecording(IndexedRecording):
 
     def __init__(self, path: Path, *, size: tuple[int, int] | None = None, unit: str | None = None) -> None:
         attributes = load_metadata(path)
+        require_known_version(path, attributes)
         self._t, self._xy, self._p = (map_npy(path / f"{name}.npy") for name in ("t", "xy", "p"))
         n = len(self._t) if self._t.ndim else 0
         shapes = (self._t.shape, self._xy.shape, self._p.shape)

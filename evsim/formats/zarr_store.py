@@ -21,7 +21,13 @@ from evsim.formats.columns import Column, IndexedColumnRecording, checked_index
 from evsim.formats.index_checks import millisecond_defects
 from evsim.formats.native_writer import LARGEST_INDEX
 from evsim.formats.recording import Defect, RecordedImage
-from evsim.formats.rled_layout import FORMAT_ATTRIBUTE, counted_attributes, own_attributes, sensor_size
+from evsim.formats.rled_layout import (
+    FORMAT_ATTRIBUTE,
+    counted_attributes,
+    own_attributes,
+    require_known_version,
+    sensor_size,
+)
 from evsim.formats.units import check_unit
 from evsim.formats.writer import EventWriter
 
@@ -60,6 +66,7 @@ class ZarrRecording(IndexedColumnRecording):
         self._group, self.path = _open_group(path), path
         with zarr_errors(path, "zarr.json"):
             attributes = dict(self._group.attrs)
+            require_known_version(path, attributes)
             names = [*COLUMNS, *(["label"] if "label" in self._group else [])]
             t_offset = int(attributes.get("t_offset", 0))
         columns = {name: Column(self._array(name, 1), name) for name in names}

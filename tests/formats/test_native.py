@@ -133,6 +133,15 @@ def test_millisecond_index_holds_its_promise(
             assert_same(recording.between(t0, t0 + 1500), events.between(t0, t0 + 1500))
 
 
+def test_a_layout_of_a_later_program_is_refused(tmp_path: Path, events: Events) -> None:
+    path = tmp_path / "later.h5"
+    save_events(events, path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["version"] = 2
+    with pytest.raises(FormatError, match=r"has version 2 .* expected 1"):
+        open_events(path)
+
+
 def test_a_gap_of_hours_goes_without_index(tmp_path: Path) -> None:
     t = np.array([0, 1, 1000 * (LARGEST_INDEX + 1)])
     zeros = np.zeros(3, np.uint16)
