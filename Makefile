@@ -10,6 +10,7 @@ SOURCES := setup.py setup.cfg pyproject.toml constraints.txt
 help:
 	@echo "make demo    install and run the whole chain on a bundled scene; prints where report.html is"
 	@echo "make test    install and run the test suite"
+	@echo "make venv    only install, with what tests and checks need"
 	@echo "make parity  only the tests against numbers of the published code (needs EVSIM_PARITY)"
 	@echo "make check   ruff and mypy"
 	@echo "make bench   print the benchmark tables"
@@ -49,7 +50,7 @@ types: $(VENV)/installed-test
 	@rm -rf build/types && mkdir -p build/types/evsim
 	@for entry in evsim/*; do ln -s "$(CURDIR)/$$entry" build/types/evsim/; done
 	@for folder in pipelines models cli; do ln -s "$(CURDIR)/$$folder" build/types/evsim/; done
-	cd build/types && MYPYPATH=. ../../$(BIN)/python -m mypy --config-file ../../pyproject.toml -p evsim
+	cd build/types && MYPYPATH=. $(abspath $(BIN))/python -m mypy --config-file ../../pyproject.toml -p evsim
 
 format: $(VENV)/installed-test
 	$(BIN)/ruff check --fix .

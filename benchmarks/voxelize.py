@@ -7,7 +7,8 @@ VGA5 is 640x480x5, HD10 is 1280x720x10; float32, signed polarity, linear in time
 says otherwise. One thread except where said. Wall and CPU time of the runs after one to warm up, and million
 events a second at the minimum. "limit" adds two ready-made values to two ready-made cells of
 each event and does nothing else: no representation by two cells in memory can be faster without keeping both
-in one cache line. Peers that can be imported are called in their own form of input and their own rule.
+in one cache line (which evsim does where an interval holds an event or more a pixel). Peers that can be
+imported are called in their own form of input and their own rule; the first line says which.
 """
 
 from __future__ import annotations
@@ -126,8 +127,23 @@ def add_at(events: Events, bins: int) -> NDArray[np.float32]:
     return out
 
 
+PEERS = ("tonic", "eventcv", "dv_processing")
+WITHOUT = "aedat, expelliarmus, hdf5plugin and rosbags (read and write files only)"
+"""Packages of the extras `formats` and `test` that have nothing to compare with."""
+
+
+def describe_peers() -> str:
+    """Which peers are measured, which are not installed and which make no representation."""
+    here = [name for name in PEERS if importlib.util.find_spec(name)]
+    absent = [name for name in PEERS if name not in here]
+    return (
+        f"Peers measured: {', '.join(here) or 'none'}. Not installed: {', '.join(absent) or 'none'}. "
+        f"Without voxel grids: {WITHOUT}."
+    )
+
+
 def peers(events: Events, bins: int) -> dict[str, Call]:
-    """Voxel grids of installed packages, input prepared outside the clock."""
+    """Representations of installed packages, input prepared outside the clock."""
     found: dict[str, Call] = {}
     if importlib.util.find_spec("tonic"):
         from tonic.functional import to_voxel_grid_numpy
@@ -141,6 +157,21 @@ def peers(events: Events, bins: int) -> dict[str, Call]:
         columns = np.stack([events.x, events.y, events.t, events.p], 1).astype(np.uint64)
         stream = eventcv.from_numpy(columns, sensor_size=(events.width, events.height), time_unit="us")
         found["eventcv"] = lambda: stream.voxel(bins=bins)
+    if importlib.util.find_spec("dv_processing"):
+        import dv_processing
+
+        store = dv_processing.EventStore()
+        for t, x, y, p in zip(
+            events.t.tolist(), events.x.tolist(), events.y.tolist(), (events.p > 0).tolist()
+        ):
+            store.push_back(t, x, y, p)
+
+        def accumulate() -> object:
+            surface = dv_processing.EdgeMapAccumulator((events.width, events.height))
+            surface.accept(store)
+            return surface.generateFrame()
+
+        found["dv-processing (one edge map, no bins)"] = accumulate
     return found
 
 
@@ -169,6 +200,7 @@ def small_variants(events: Events) -> dict[str, Call]:
     return {
         "out=": lambda: voxel_grid(events, 5, out=out),
         "out=, accumulate=True": lambda: voxel_grid(events, 5, out=out, accumulate=True),
+        "limit: out.fill(0)": lambda: out.fill(0),
     }
 
 
@@ -227,6 +259,7 @@ def main() -> None:
     parser.add_argument("--cases", default="large,small", help="large, small or both (default)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    print(describe_peers())
     for kind, n in (("uniform", 10**6), ("edges", 10**7)) if "large" in arguments.cases else ():
         for label, (width, height, bins) in SIZES.items():
             events = (uniform if kind == "uniform" else edges)(n, width, height)

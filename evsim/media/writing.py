@@ -237,7 +237,7 @@ class VideoWriter(FrameWriter):
                 f"pass --size {even} or write a folder"
             )
         for code in self._codecs:
-            with quiet_opencv():
+            with quiet_opencv(), _no_stderr():
                 encoder = cv2.VideoWriter(
                     str(self.path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*code), self._fps, size
                 )
@@ -296,6 +296,23 @@ class VideoWriter(FrameWriter):
         if self._encoder is not None:
             with quiet_opencv():
                 self._encoder.release()
+
+
+@contextlib.contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Nothing reaches stderr: OpenCV prints a complaint about every WebM, whatever its log level."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed already
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextlib.contextmanager

@@ -166,7 +166,7 @@ def _share(time: float, rule: Rule) -> tuple[int, int, float, float]:
     last = rule.bins - 1
     # Far outside is as good as just outside, and fits an integer.
     floor = np.floor(min(max(tau, -2.0), rule.bins + 1.0))
-    low = np.int64(floor)
+    low: Any = np.int64(floor)
     high = low + 1
     part = tau - floor
     if not rule.linear:

@@ -91,7 +91,9 @@ def test_lossless_video_round_trip(tmp_path: Path, name: str, channels: int) -> 
     ("name", "codec"),
     [("a.mp4", None), ("a.mov", None), ("a.webm", None), ("a.webm", "VP80"), ("a.avi", "MJPG")],
 )
-def test_lossy_video_keeps_every_frame_and_time(tmp_path: Path, name: str, codec: str | None) -> None:
+def test_lossy_video_keeps_every_frame_and_time(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, codec: str | None
+) -> None:
     shade = np.linspace(0, 1, 64 * 48, dtype=np.float32).reshape(48, 64)
     with open_writer(tmp_path / name, fps=25, codec=codec) as writer:
         for k in range(30):
@@ -100,6 +102,7 @@ def test_lossy_video_keeps_every_frame_and_time(tmp_path: Path, name: str, codec
     assert [frame.t_ns for frame in read] == [k * 40_000_000 for k in range(30)]
     assert np.mean(np.abs(read[0].image[..., 1] / 255 - shade)) < 0.05
     assert left_over(tmp_path) == [name]
+    assert capfd.readouterr().err == ""
 
 
 def test_video_says_when_times_are_lost(tmp_path: Path) -> None:

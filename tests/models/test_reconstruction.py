@@ -142,7 +142,7 @@ def run() -> Run:
             command, [str(a) for a in arguments], obj=Settings(), catch_exceptions=False
         )
         assert done.exit_code == code, done.output
-        return done.output
+        return done.stdout if code == 0 else done.output
 
     return call
 

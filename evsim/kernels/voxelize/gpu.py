@@ -2,7 +2,7 @@
 
 By default every event is one lane that adds with atomics, so that sums differ in the last bits from run to
 run. The deterministic form sorts the events by pixel first; one lane then walks through all events of a pixel
-in order of time and adds exactly what one thread of a CPU adds, in the same order.
+in order of time and adds them to the grid one by one.
 """
 
 from __future__ import annotations

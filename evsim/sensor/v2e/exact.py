@@ -142,7 +142,7 @@ def _advance_row(
             leak_sum[x] = select(look, leak_sum[x], leak_sum[x] + leak[x])
 
 
-@njit(**LOOP)
+@njit(**INLINE)
 def _run_pixel(
     block: int,
     used: int,

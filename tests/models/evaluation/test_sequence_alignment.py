@@ -103,7 +103,7 @@ def test_folders_are_aligned_and_every_table_says_so(tmp_path: Path) -> None:
     ]
     done = CliRunner().invoke(evaluate, [*map(str, line), "--align", "log-affine"], obj=Settings())
     assert done.exit_code == 0, done.output
-    assert done.output.splitlines()[0] == "found, pairs, align log-affine"
+    assert done.stdout.splitlines()[0] == "found, pairs, align log-affine"
     (table,) = (tmp_path / "out").rglob("found.csv")
     header, row = table.read_text().splitlines()[:2]
     cells = dict(zip(header.split(","), row.split(",")))
