@@ -193,32 +193,35 @@ def warm_up(rows: Mapping[str, Method], path: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    """Print one table, scene by scene."""
+    """Print one table."""
     arguments = parse()
     torch.set_num_threads(1)
     rows = known_methods(arguments.weights)
     rows = {name: row for name, row in rows.items() if not arguments.methods or name in arguments.methods}
     width, height = map(int, arguments.size.split("x"))
-    print(f"| recording | method | {' | '.join(METRICS)} | CPU s |\n|{'---|' * 5}", flush=True)
+    scenes = arguments.only or [*SCENES, *CLIPS]
+    cells: dict[str, list[str]] = {name: [] for name in rows}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        warm = False
-        for scene in arguments.only or [*SCENES, *CLIPS]:
+        for scene in scenes:
             path = folder / f"{scene.replace(', ', '-')}.h5"
             if scene in SCENES:
                 threshold = write_scene(np.load(arguments.scenes / SCENES[scene]), path)
             else:
                 file, start_s, stop_s = CLIPS[scene]
-                threshold = simulate(
-                    arguments.clips / file, start_s, stop_s, width, height, arguments.preset, path
-                )
-            if not warm:
+                clip = arguments.clips / file
+                threshold = simulate(clip, start_s, stop_s, width, height, arguments.preset, path)
+            if scene == scenes[0]:
                 warm_up(rows, path, folder)
-                warm = True
             for row, method in rows.items():
                 means, seconds = score(method, threshold, path)
-                cells = " | ".join(f"{means[metric]:.4f}" for metric in METRICS)
-                print(f"| {scene} | {row} | {cells} | {seconds:.2f} |", flush=True)
+                cells[row].append(
+                    " / ".join([f"{means[METRICS[0]]:.4f}", f"{means[METRICS[1]]:.3f}", f"{seconds:.2f}"])
+                )
+                print(f"{scene}: {row} {cells[row][-1]}", file=sys.stderr)
+    print(f"| {' / '.join(METRICS)} / CPU s | {' | '.join(scenes)} |\n|{'---|' * (1 + len(scenes))}")
+    for row in rows:
+        print(f"| {row} | {' | '.join(cells[row])} |")
 
 
 def parse() -> argparse.Namespace:

@@ -146,7 +146,7 @@ def reconstruct_to_file(
     kind = chosen_windows(excerpt, config)
     floats = output.suffix.lower() == ".npy"
     images = empty = events = clipped = pixels = 0
-    fps = config.fps or frame_rate(excerpt, kind, config)
+    fps = config.fps or _image_rate(excerpt, kind, config)
     streaming = isinstance(reconstructor, Reconstructor)
     if isinstance(reconstructor, Reconstructor):
         expected = expected_windows(excerpt, kind, config)
@@ -182,6 +182,15 @@ def reconstruct_to_file(
         seconds=time.perf_counter() - started,
         facts={} if isinstance(reconstructor, Reconstructor) else dict(reconstructor.facts),
     )
+
+
+def _image_rate(recording: Recording, kind: WindowKind, config: ReconstructionConfig) -> float | None:
+    """Images per second; None where they have no rate."""
+    if kind == "number" and config.network in OFFLINE:
+        # The first of them is at the first event, where a network has seen none yet.
+        times = image_times(recording, kind, config)
+        return float(1e6 / (times[1] - times[0])) if len(times) > 1 and times[1] > times[0] else None
+    return frame_rate(recording, kind, config)
 
 
 def _streamed(
@@ -229,7 +238,7 @@ def plan(
         "events": len(excerpt),
         "windows": kind,
         "images": expected,
-        "fps": config.fps or frame_rate(excerpt, kind, config),
+        "fps": config.fps or _image_rate(excerpt, kind, config),
         "written": "nothing",
     }
 

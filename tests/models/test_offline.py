@@ -162,6 +162,13 @@ def test_times_follow_the_options(
     assert planned["images"] == len(wanted_ms)
 
 
+def test_the_rate_of_a_video_is_that_of_its_images(call: Any, path: Path, tmp_path: Path) -> None:
+    planned = call(path, "-o", tmp_path / "v.mp4", "--network", "staircase", "--frames", 4, "--dry-run")
+    assert planned["fps"] == pytest.approx(1 / 0.033)
+    alone = call(path, "-o", tmp_path / "v.mp4", "--network", "staircase", "--frames", 1, "--dry-run")
+    assert alone["fps"] is None
+
+
 @pytest.mark.parametrize("network", ["offline", "streaming"])
 def test_images_come_at_given_times(network: str, call: Any, path: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "times.npy", [1.01, 1.05])
