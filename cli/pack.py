@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from evsim.cli.conventions import Verb, input_argument, output_option, overwrite_option, print_result
+from evsim.cli.recordings import reading_options
 from evsim.cli.runs import pack_gopro
 
 
@@ -55,3 +57,29 @@ def rled(
         },
         title=f"{source} -> {output}",
     )
+
+
+@pack.command(cls=Verb)
+@input_argument
+@output_option("Folder to write.")
+@click.option(
+    "--dataset",
+    type=click.Choice(["ecd", "ijrr", "hqf", "ced", "aed"]),
+    default=None,
+    help="Whose recording it is: its sensor size and the options of its fit.",
+)
+@reading_options
+@overwrite_option
+def evinr(source: Path, output: Path, dataset: str | None, overwrite: bool, **reading: Any) -> None:
+    """A recording to EvINR's events.npy with images and the options of its fit.
+
+    Example: evsim pack evinr boxes_6dof/events.txt -o packed --dataset ecd
+    """
+    from evsim.formats import open_events
+    from evsim.pipelines.pack_evinr import FIT_RECIPES, pack_evinr
+
+    size = reading["size"] or (FIT_RECIPES[dataset].size if dataset else None)
+    with open_events(source, size=size, unit=reading["unit"], format=reading["source_format"]) as recording:
+        print_result(
+            pack_evinr(recording, output, dataset, overwrite=overwrite), title=f"{source} -> {output}"
+        )
