@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -15,6 +16,8 @@ from evsim.models.variational.windows import SolvedWindow
 
 PLANES = ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2))
 """Row and column of a plane in its cell of 2x2 pixels, and its channel of R, G, B."""
+COARSE = 5
+"""Pixels of a plane, each way, over which differences between planes are taken for colour."""
 
 
 class SolvedColorWindow:
@@ -63,7 +66,10 @@ class SolvedColorWindow:
         for (row, column, channel), plane in zip(PLANES, planes, strict=True):
             whole = _enlarged(plane, row, column)
             channels[..., channel] += whole / (2 if channel == 1 else 1)
-            detail[:, row::2, column::2] = (grey - whole)[:, row::2, column::2]
+            finer = (grey - whole)[:, row::2, column::2]
+            # Only what is finer than a plane: its brightness beside the other planes' is colour, not detail.
+            coarse = [cv2.blur(frame, (COARSE, COARSE), borderType=cv2.BORDER_REFLECT) for frame in finer]
+            detail[:, row::2, column::2] = finer - np.stack(coarse)
         return channels + (detail - detail.mean((1, 2), keepdims=True))[..., None]
 
 
