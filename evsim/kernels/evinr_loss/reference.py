@@ -20,7 +20,7 @@ def evinr_loss(video: Tensor, changes: Tensor, weights: LossWeights, gradient: T
 def loss_terms(video: Tensor, changes: Tensor, weights: LossWeights) -> Tensor:
     """The terms (6,) in order of `EvinrLoss`, differentiable."""
     difference = video.diff(dim=0)
-    row_count, column_count, difference_count = counts((*video.shape,))  # type: ignore[arg-type]
+    row_count, column_count, difference_count = counts((*video.shape,))
     temporal = (difference - changes).square().mean()
     rows = video.diff(dim=1).abs().sum() / row_count
     columns = video.diff(dim=2).abs().sum() / column_count
