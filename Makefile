@@ -34,8 +34,9 @@ venv: $(VENV)/installed-test
 demo: $(VENV)/installed
 	$(BIN)/evsim demo --output demo-output --overwrite
 
+# Files of tests are spread over the cores; a file stays together, and with it what its tests share.
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=loadfile
 
 parity: $(VENV)/installed-test
 	@test -n "$$EVSIM_PARITY" || { echo "set EVSIM_PARITY to the folder of fixtures"; exit 2; }
