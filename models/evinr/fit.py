@@ -96,10 +96,10 @@ class Fit:
         assert self.config.event_threshold is not None
         with torch.no_grad():
             for parameter in network.readout.parameters():
-                parameter *= self.config.event_threshold
+                parameter.mul_(self.config.event_threshold)
             features = network.features(torch.linspace(-1, 1, GAUGE_FRAMES, device=self.device)).mean(0)
             mean = (network.readout.weight @ features + network.readout.bias).mean()
-            network.readout.bias -= mean
+            network.readout.bias.sub_(mean)
         return network
 
     def state(self) -> dict[str, Any]:

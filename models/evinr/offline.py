@@ -179,7 +179,7 @@ def _match(network: Evinr, before: Evinr, shared_us: tuple[float, float]) -> Non
     times = np.linspace(*shared_us, 5)
     apart = log_intensity(before, times).mean((0, 1, 2)) - log_intensity(network, times).mean((0, 1, 2))
     shift = torch.from_numpy(apart).to(network.readout.bias) / network.config.omega
-    network.readout.bias += shift.repeat(network.readout.out_features // len(shift))
+    network.readout.bias.add_(shift.repeat(network.readout.out_features // len(shift)))
 
 
 def _shown(video: NDArray[np.float32], size: tuple[int, int]) -> Iterator[NDArray[np.float32]]:

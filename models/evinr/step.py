@@ -144,7 +144,7 @@ def make_optimizer(
     )
 
 
-def _row_blocks(weight: nn.Parameter) -> list[nn.Parameter]:
+def _row_blocks(weight: Tensor) -> list[nn.Parameter]:
     """Parameters that are blocks of rows of another one, and their gradients blocks of its gradient."""
     assert weight.grad is not None
     blocks = []
