@@ -6,6 +6,7 @@ Every step is one that a user can repeat: the report lists the exact command of 
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -26,16 +27,18 @@ from evsim.errors import InputError
 from evsim.events import SIGNAL, Events
 from evsim.files import atomic_output
 from evsim.formats import open_events
-from evsim.media import CameraMotion, Selection, StillImageSource, luma, open_source, open_writer
+from evsim.media import CameraMotion, FrameSource, Selection, StillImageSource, luma, open_source, open_writer
 from evsim.metrics.alignment import aligned_images, aligned_scores
 from evsim.models.offline import make_offline
 from evsim.models.variational.closed_form import Thresholds, event_levels
 from evsim.models.variational.solver import Weights, solve
+from evsim.pipelines.executors import interrupts_held_back
 from evsim.pipelines.pack import pack_rled
 from evsim.pipelines.reconstruct import build_settings, reconstruct_to_file
 from evsim.pipelines.report import Clip, Command, Comparison, ReportContent, Stage, write_report
 from evsim.pipelines.simulate import ClipJob, ClipResult, compose, simulate_clip
 from evsim.represent import integrate, to_display, voxel_grid
+from evsim.upsample import UpsampleConfig, upsample
 from evsim.view.plots import OFF_COLOUR, ON_COLOUR
 
 WIDTH, HEIGHT, FPS, DURATION_S = 240, 180, 30.0, 1.0
@@ -160,14 +163,36 @@ def _render_clip(folder: Path) -> int:
 
 
 def _compile_kernels(clip: Path, seed: int) -> None:
-    """Run every compiled part once on the first frames, so that the stages are timed without the compiler."""
-    first = open_source(clip, selection=Selection(stop_s=2.5 / FPS))
-    job = compose(preset="sim2real", overrides=OVERRIDES, job={"seed": seed})
-    parts = [step.events for step in ClipSimulation(first, job, seed=seed)]
-    events = Events.concatenate(parts)
+    """Run every compiled part once on a few frames, so that the stages are timed without the compiler.
+
+    A second process compiles what does not belong to the sensor; what it keeps on disk is then only read.
+    """
+    other = multiprocessing.get_context("spawn").Process(target=_compile_rest, args=(clip,), daemon=True)
+    with interrupts_held_back():
+        other.start()
+    try:
+        job = compose(preset="sim2real", overrides=OVERRIDES, job={"upsample": {"method": "none"}})
+        for _ in ClipSimulation(_first_frames(clip), job, seed=seed):
+            pass
+        other.join()
+    finally:
+        other.terminate()
+    _compile_rest(clip)
+
+
+def _compile_rest(clip: Path) -> None:
+    for _ in upsample(_first_frames(clip), UpsampleConfig(factor=FACTOR)):
+        pass
+    times = np.arange(100)
+    pixels = np.zeros(100, np.uint16)
+    events = Events(times, pixels, pixels, np.ones(100, np.uint8), WIDTH, HEIGHT)
     voxel_grid(events, BINS)
-    levels = event_levels(events, [0.0, 0.5e6 / FPS, 1e6 / FPS], Thresholds(1.0, 1.0))
+    levels = event_levels(events, [0.0, 30.0, 60.0], Thresholds(1.0, 1.0))
     solve(levels, Weights(fidelity=1.0, smoothness=1.0, softening=1.0), iterations=1)
+
+
+def _first_frames(clip: Path) -> FrameSource:
+    return open_source(clip, selection=Selection(stop_s=2.5 / FPS))
 
 
 def _voxel_batch(events: Events, image_times: list[float]) -> NDArray[np.float32]:

@@ -112,7 +112,7 @@ class _Worker(Generic[J, R]):
         self.channel: Connection
         self.channel, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with _interrupts_held_back():
+        with interrupts_held_back():
             self.process.start()
         theirs.close()
         self._job: J | None = None
@@ -154,7 +154,7 @@ class _Worker(Generic[J, R]):
 
 
 @contextlib.contextmanager
-def _interrupts_held_back() -> Iterator[None]:
+def interrupts_held_back() -> Iterator[None]:
     """Block SIGINT: a process started meanwhile never sees it, ours gets it at the end.
 
     Ctrl-C reaches the whole group, also a worker whose interpreter is still starting.
