@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -104,6 +106,27 @@ def write_bs_ergb(events: Events, path: Path, gap: int = 1000) -> Path:
             timestamp=part.t,
             polarity=part.p,
         )
+    return path
+
+
+def write_ecd_folder(
+    events: Events,
+    path: Path,
+    images: Sequence[NDArray[np.uint8]] = (),
+    times_us: Sequence[float] = (),
+) -> Path:
+    """events.txt, and images.txt beside images/ where there are images."""
+    path.mkdir()
+    columns = zip(*(getattr(events, name).tolist() for name in "txyp"), strict=True)
+    rows = (f"{t / 1e6:.6f} {x} {y} {p}\n" for t, x, y, p in columns)
+    (path / "events.txt").write_text("".join(rows))
+    if len(images):
+        (path / "images").mkdir()
+        lines = []
+        for number, (image, time) in enumerate(zip(images, times_us, strict=True)):
+            cv2.imwrite(str(path / "images" / f"frame_{number:08d}.png"), image)
+            lines.append(f"{time / 1e6:.9f} images/frame_{number:08d}.png\n")
+        (path / "images.txt").write_text("".join(lines))
     return path
 
 

@@ -178,6 +178,14 @@ class TestBsErgb(FormatConformance):
         return replace(fitted, x=fitted.x.astype(np.float32), y=fitted.y.astype(np.float32))
 
 
+class TestEcdFolder(FormatConformance):
+    name = "ecd_folder"
+    needs_size = True
+
+    def write(self, events: Events, path: Path) -> Path:
+        return foreign_files.write_ecd_folder(events, path)
+
+
 class TestAedat4(FormatConformance):
     name = "aedat4"
     largest_side = 32768

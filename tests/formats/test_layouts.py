@@ -310,6 +310,33 @@ def test_real_scene_of_sim2real_is_read_without_image_times(tmp_path: Path) -> N
         assert recording.events().t.tolist() == [*range(2000, 2005), *range(10_000, 10_005)]
 
 
+def test_an_ecd_folder_brings_its_images_and_their_size(tmp_path: Path) -> None:
+    events = make_events(500, width=40, height=30, span=90_000)
+    images = np.random.default_rng(0).integers(0, 256, (3, 30, 40), np.uint8)
+    times = [10_000.0, 41_000.0, 41_000.5]
+    path = foreign_files.write_ecd_folder(events, tmp_path / "shapes_6dof", images, times)
+    with open_events(path) as recording:
+        assert (recording.format, recording.width, recording.height) == ("ecd_folder", 40, 30)
+        np.testing.assert_array_equal(recording.events().t, events.t)
+        np.testing.assert_array_equal(recording.image_times(), times)
+        for found, image, time in zip(recording.images(), images, times, strict=True):
+            np.testing.assert_array_equal(found.image, image)
+            assert found.event_index == max(0, int(np.searchsorted(events.t, time)) - 1)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [("0.02", "line 2"), ("x images/0.png", "line 2"), ("0.001 images/0.png", "0.001 s follows 0.01 s")],
+)
+def test_a_wrong_list_of_images_is_named_with_its_line(tmp_path: Path, line: str, words: str) -> None:
+    image = np.zeros((30, 40), np.uint8)
+    path = foreign_files.write_ecd_folder(make_events(9), tmp_path / "a", [image], [10_000.0])
+    with (path / "images.txt").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(FormatError, match=words):
+        open_events(path)
+
+
 def test_bs_ergb_overflow_becomes_the_border_and_is_counted(tmp_path: Path) -> None:
     folder = tmp_path / "events"
     folder.mkdir()

@@ -108,6 +108,7 @@ def write_sample(name: str, path: Path) -> Events:
         "nmnist": lambda: foreign_files.write_nmnist(events, path),
         "raw_memmap": lambda: foreign_files.write_raw_memmap(events, path, images, [100.0, 900.0]),
         "bs_ergb": lambda: foreign_files.write_bs_ergb(events, path, gap=100),
+        "ecd_folder": lambda: foreign_files.write_ecd_folder(events, path, images, [100.0, 900.0]),
         "aedat4": lambda: foreign_files.write_aedat4(events, path, [(images[0], 500)]),
         "rosbag": lambda: foreign_files.write_rosbag(events, path, [(images[0], 500_000, "mono8")], 100),
     }
