@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import yaml
 
+from evsim.errors import InputError
 from evsim.events import Events
 from evsim.files import atomic_output, require_absent
 from evsim.formats import Recording, create_events
 from evsim.media import open_writer
 from evsim.registry import Registry
+
+EVENTS, OPTIONS = "events.npy", "fit.yaml"
 
 
 @dataclass(frozen=True)
@@ -39,36 +42,39 @@ for _names, _recipe in (
 def pack_evinr(
     recording: Recording, output: Path, dataset: str | None = None, *, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Write events.npy (seconds, x, y, -1/1: all events), images/ with images.txt, and fit.yaml to a folder.
+    """Write a folder of events.npy (seconds, x, y, -1/1: all events), images/ with images.txt, and fit.yaml.
 
-    dataset: name of a `FIT_RECIPES` entry, whose options fit.yaml gets. Returns what to print. Raises
-    InputError for an unknown name or a file that exists.
+    dataset: name of a `FIT_RECIPES` entry, whose options fit.yaml gets. overwrite: replace a folder that was
+    packed before. Returns what to print. Raises InputError for an unknown name or an output that is there.
     """
     fit = {} if dataset is None else FIT_RECIPES[dataset].fit
-    paths = [output / name for name in ("events.npy", "images.txt", "fit.yaml", "images")]
-    for path in paths:
-        require_absent(path, overwrite=overwrite)
-    output.mkdir(parents=True, exist_ok=True)
+    _require_replaceable(output, overwrite)
     size = (recording.width, recording.height)
-    with create_events(paths[0], *size, format="npy", unit="s", overwrite=overwrite) as writer:
-        for block in recording.chunks():
-            writer.append(Events(block.t, block.x, block.y, block.p, *size))
     times = []
-    if recording.image_count:
-        with open_writer(paths[3], size=size, overwrite=overwrite) as frames:
-            for image in recording.images():
-                frames.write(image.image, round(image.t_us * 1000))
-                times.append(image.t_us / 1e6)
-        names = sorted(path.name for path in paths[3].glob("*.png"))
-        with atomic_output(paths[1], overwrite=overwrite) as temporary:
+    with atomic_output(output, overwrite=overwrite) as folder:
+        folder.mkdir()
+        with create_events(folder / EVENTS, *size, format="npy", unit="s") as writer:
+            for block in recording.chunks():
+                writer.append(Events(block.t, block.x, block.y, block.p, *size))
+        if recording.image_count:
+            with open_writer(folder / "images", size=size) as frames:
+                for image in recording.images():
+                    frames.write(image.image, round(image.t_us * 1000))
+                    times.append(image.t_us / 1e6)
+            names = sorted(path.name for path in (folder / "images").glob("*.png"))
             lines = (f"{np.float64(t):.9f} images/{name}\n" for t, name in zip(times, names, strict=True))
-            temporary.write_text("".join(lines), encoding="utf-8")
-    with atomic_output(paths[2], overwrite=overwrite) as temporary:
-        temporary.write_text(yaml.safe_dump({"network": "evinr", "fit": fit}), encoding="utf-8")
+            (folder / "images.txt").write_text("".join(lines), encoding="utf-8")
+        (folder / OPTIONS).write_text(yaml.safe_dump({"network": "evinr", "fit": fit}), encoding="utf-8")
     return {
         "output": str(output),
         "events": len(recording),
         "images": len(times),
-        "next": f"evsim reconstruct {paths[0]} -o video.mp4 --config {paths[2]} --unit s "
+        "next": f"evsim reconstruct {output / EVENTS} -o video.mp4 --config {output / OPTIONS} --unit s "
         f"--size {size[0]}x{size[1]}",
     }
+
+
+def _require_replaceable(output: Path, overwrite: bool) -> None:
+    require_absent(output, overwrite=overwrite)
+    if output.exists() and not (output / OPTIONS).is_file():
+        raise InputError(f"{output} holds no {OPTIONS}: it was not packed by evsim; choose another output")
