@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from evsim.errors import FormatError, InputError
 from evsim.formats.catalogue import Format, register
-from evsim.formats.recording import RecordedImage
+from evsim.formats.recording import RecordedImage, events_before
 from evsim.formats.text import TextRecording
 from evsim.formats.units import image_time_us
 from evsim.media.image import read_image
@@ -58,14 +58,9 @@ class EcdFolderRecording(TextRecording):
         if not self._files:
             return
         counted = self.rounded_times
-        blocks = self._blocks()
-        block, count = next(blocks, None), 0
-        for number, t_us in enumerate(self._times.tolist()):
-            while block is not None and (not len(block) or block.t[-1] < t_us):
-                count += len(block)
-                block = next(blocks, None)
-            before = count + (int(np.searchsorted(block.t, t_us)) if block is not None else 0)
-            yield RecordedImage(self._read(number), t_us, max(0, before - 1))
+        times = self._times.tolist()
+        for number, before in enumerate(events_before(self._blocks(), times)):
+            yield RecordedImage(self._read(number), times[number], max(0, before - 1))
         self.rounded_times = counted
 
     def _read(self, number: int) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -301,6 +301,16 @@ def search_times(
         else:
             high = middle
     return low + int(np.searchsorted(read(low, high), t, "right" if after else "left"))
+
+
+def events_before(blocks: Iterator[Events], times_us: Iterable[float]) -> Iterator[int]:
+    """How many events are earlier than each of some increasing times; reads no block sooner than it must."""
+    block, count = next(blocks, None), 0
+    for t_us in times_us:
+        while block is not None and (not len(block) or block.t[-1] < t_us):
+            count += len(block)
+            block = next(blocks, None)
+        yield count + (int(np.searchsorted(block.t, t_us)) if block is not None else 0)
 
 
 def interval_windows(image_times: NDArray[np.float64], search: Callable[[float], int]) -> NDArray[np.int64]:

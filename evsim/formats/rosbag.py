@@ -15,7 +15,7 @@ from evsim.errors import EvsimError, FormatError
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
 from evsim.formats.packages import require_package
-from evsim.formats.recording import RecordedImage, Recording
+from evsim.formats.recording import RecordedImage, Recording, events_before
 from evsim.formats.rled_layout import sensor_size
 from evsim.formats.units import epoch_origin
 
@@ -112,13 +112,9 @@ class RosbagRecording(Recording):
             stamps = [message.stamp_ns for message in self._messages(self._image_topic)]
             self._stamps = self._forward(np.array(stamps, np.float64) / 1e3 - self._shift)
         counted = self.rounded_times
-        blocks = self._blocks()
-        block, count = next(blocks, None), 0
-        for message, t_us in zip(self._messages(self._image_topic), self._stamps.tolist()):
-            while block is not None and (not len(block) or block.t[-1] < t_us):
-                count += len(block)
-                block = next(blocks, None)
-            before = count + (int(np.searchsorted(block.t, t_us)) if block is not None else 0)
+        times = self._stamps.tolist()
+        counts = events_before(self._blocks(), times)
+        for message, t_us, before in zip(self._messages(self._image_topic), times, counts):
             yield RecordedImage(self._image(message), t_us, max(0, before - 1))
         self.rounded_times = counted
 
