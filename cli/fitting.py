@@ -5,14 +5,26 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from evsim.cli.conventions import Progress, apply_options, print_result
 
+if TYPE_CHECKING:
+    from evsim.formats import Recording
+
 STOPPED = {"interrupted": 130, "terminated": 143}
 TRAINING_ONLY = ("validation", "weights", "devices", "workers", "overfit")
+
+DATASETS = ("aed", "ced", "ecd", "hqf", "ijrr")
+
+dataset_option = click.option(
+    "--dataset",
+    type=click.Choice(DATASETS),
+    default=None,
+    help="Whose recording it is: sensor size where the file does not say, and options of a fit.",
+)
 
 stretch_options = apply_options(
     [
@@ -51,10 +63,32 @@ def fit_tree(options: Mapping[str, Any]) -> dict[str, Any]:
     return {"fit": given} if given else {}
 
 
+def dataset_tree(dataset: str | None, network: str | None) -> dict[str, Any]:
+    """The section "fit" that a data set is fitted with, nothing for a network that runs through it."""
+    from evsim.models.offline import OFFLINE
+    from evsim.pipelines.fit_recipes import FIT_RECIPES
+
+    fit = FIT_RECIPES[dataset].fit if dataset is not None and network in OFFLINE else {}
+    return {"fit": dict(fit)} if fit else {}
+
+
+def open_recording(source: str | Path, options: Mapping[str, Any]) -> Recording:
+    """The recording at `source` as the options dataset, size, unit and source_format say."""
+    from evsim.pipelines.fit_recipes import open_recording as open_of_dataset
+
+    return open_of_dataset(
+        Path(source),
+        options["dataset"],
+        size=options["size"],
+        unit=options["unit"],
+        format=options["source_format"],
+    )
+
+
 def refuse_fit_options(network: str, options: Mapping[str, Any]) -> None:
     """A usage error where an option was given that only methods fitted to a recording have."""
     names = (
-        *("t_start", "t_end", "size", "unit", "source_format"),
+        *("t_start", "t_end", "dataset", "size", "unit", "source_format"),
         *("event_threshold", "iterations", "train_resolution", "color", "compat"),
     )
     given = [_as_option(name) for name in names if options[name] not in (None, False)]
@@ -78,7 +112,6 @@ def fit_to_folder(
     if output is None:
         raise click.UsageError("--output is needed: the folder of the run")
     from evsim import configuration
-    from evsim.formats import open_events
     from evsim.models.device import choose_device
     from evsim.models.evinr.run import fit_to_folder as fit
     from evsim.models.evinr.settings import EvinrFitConfig
@@ -88,9 +121,7 @@ def fit_to_folder(
     config = configuration.build(EvinrFitConfig, tree.pop("fit", {}), "fit")
     if tree:
         raise click.UsageError(f"unknown section {next(iter(tree))!r}; expected fit, t_start, t_end")
-    with open_events(
-        recordings[0], size=options["size"], unit=options["unit"], format=options["source_format"]
-    ) as recording:
+    with open_recording(recordings[0], options) as recording:
         if options["dry_run"]:
             plan = {"events": len(recording), "size": f"{recording.width}x{recording.height}"}
             print_result({**plan, "fit": configuration.to_tree(config.resolved()), "written": "nothing"})
@@ -106,27 +137,36 @@ def fit_to_folder(
                 overwrite=options["overwrite"],
                 report=progress,
             )
-    fitted = {} if result.weights is None else {"next": _next_command(recordings[0], result.weights)}
+    read = [recordings[0], *_reading_words(options)]
+    next_words = ["evsim", "reconstruct", *read, "-o", "video.mp4", "--network", "evinr"]
+    next_words += ["--weights", str(result.weights)]
+    if result.events_outside:
+        next_words += _stretch_words(times, config.window_s)
+    fitted = {} if result.weights is None else {"next": shlex.join(next_words)}
     print_result({**vars(result), **fitted}, title=f"train {network} {recordings[0]} -> {output}")
     if result.ended in STOPPED:
-        again = ["evsim", "train", network, recordings[0], "--resume", "-o", str(output)]
+        again = ["evsim", "train", network, *read, "--resume", "-o", str(output)]
         click.echo(f"evsim: {result.ended} after step {result.steps}, which was saved", err=True)
         click.echo(f"evsim: resume with: {shlex.join(again)}", err=True)
         raise click.exceptions.Exit(STOPPED[result.ended])
 
 
 def _fit_configuration(output: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """That of the resumed run, the file, --set, then the other options."""
+    """That of the data set, the resumed run, the file, --set, then the other options."""
     from evsim import configuration
 
-    tree: dict[str, Any] = {}
+    tree = dataset_tree(options["dataset"], "evinr")
     if options["resume"]:
         written = output / "config.yaml"
         if not written.is_file():
             raise click.UsageError(f"--resume: no run in {output}; leave it out to start one")
-        tree = configuration.read_file(written)
+        tree = configuration.merge(tree, configuration.read_file(written))
     if options["config_file"]:
-        tree = configuration.merge(tree, configuration.read_file(options["config_file"]))
+        read = configuration.read_file(options["config_file"])
+        # As `evsim pack evinr` and `evsim reconstruct` write it.
+        if read.get("network") == "evinr":
+            read = {name: value for name, value in read.items() if name != "network"}
+        tree = configuration.merge(tree, read)
     tree = configuration.merge(tree, configuration.parse_overrides(options["overrides"]))
     times = {name: options[name] for name in ("t_start", "t_end") if options[name] is not None}
     tree = configuration.merge(tree, {**times, **fit_tree(options)})
@@ -139,9 +179,19 @@ def _fit_configuration(output: Path, options: Mapping[str, Any]) -> dict[str, An
     return {name: value for name, value in tree.items() if name not in ("name", "events")}
 
 
-def _next_command(recording: str, weights: Path) -> str:
-    words = ["evsim", "reconstruct", recording, "-o", "video.mp4", "--network", "evinr"]
-    return shlex.join([*words, "--weights", str(weights)])
+def _reading_words(options: Mapping[str, Any]) -> list[str]:
+    """The options with which the recording was read, to read it again."""
+    size = options["size"] and "x".join(map(str, options["size"]))
+    given = {"dataset": options["dataset"], "size": size, "unit": options["unit"]}
+    given["source_format"] = options["source_format"]
+    return [word for name, value in given.items() if value for word in (_as_option(name), value)]
+
+
+def _stretch_words(times: Mapping[str, float | None], window_s: float) -> list[str]:
+    """The options of the stretch that was fitted."""
+    start = times["t_start"] or 0.0
+    end = times["t_end"] if times["t_end"] is not None else start + window_s
+    return [*(["--t-start", f"{start:.9g}"] if start else []), "--t-end", f"{end:.9g}"]
 
 
 def _as_option(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from evsim.cli.conventions import Verb, input_argument, output_option, overwrite_option, print_result
+from evsim.cli.fitting import dataset_option, open_recording
 from evsim.cli.recordings import reading_options
 from evsim.cli.runs import pack_gopro
 
@@ -62,12 +63,7 @@ def rled(
 @pack.command(cls=Verb)
 @input_argument
 @output_option("Folder to write.")
-@click.option(
-    "--dataset",
-    type=click.Choice(["ecd", "ijrr", "hqf", "ced", "aed"]),
-    default=None,
-    help="Whose recording it is: its sensor size and the options of its fit.",
-)
+@dataset_option
 @reading_options
 @overwrite_option
 def evinr(source: Path, output: Path, dataset: str | None, overwrite: bool, **reading: Any) -> None:
@@ -75,11 +71,9 @@ def evinr(source: Path, output: Path, dataset: str | None, overwrite: bool, **re
 
     Example: evsim pack evinr boxes_6dof/events.txt -o packed --dataset ecd
     """
-    from evsim.formats import open_events
-    from evsim.pipelines.pack_evinr import FIT_RECIPES, pack_evinr
+    from evsim.pipelines.pack_evinr import pack_evinr
 
-    size = reading["size"] or (FIT_RECIPES[dataset].size if dataset else None)
-    with open_events(source, size=size, unit=reading["unit"], format=reading["source_format"]) as recording:
+    with open_recording(source, {"dataset": dataset, **reading}) as recording:
         print_result(
             pack_evinr(recording, output, dataset, overwrite=overwrite), title=f"{source} -> {output}"
         )

@@ -16,7 +16,14 @@ from evsim.cli.conventions import (
     overwrite_option,
     print_result,
 )
-from evsim.cli.fitting import fit_options, fit_tree, stretch_options
+from evsim.cli.fitting import (
+    dataset_option,
+    dataset_tree,
+    fit_options,
+    fit_tree,
+    open_recording,
+    stretch_options,
+)
 from evsim.cli.recordings import reading_options
 
 if TYPE_CHECKING:
@@ -51,6 +58,7 @@ if TYPE_CHECKING:
     help="YAML or JSON of fields, such as an earlier run wrote.",
 )
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Override a field.")
+@dataset_option
 @reading_options
 @overwrite_option
 @dry_run_option
@@ -63,22 +71,20 @@ def reconstruct(source: Path, output: Path, **options: Any) -> None:
     """
     fields = _given_fields(options)
     from evsim import configuration
-    from evsim.formats import open_events
     from evsim.models.device import choose_device
     from evsim.pipelines.reconstruct import build_settings, plan, reconstruct_to_file
 
     tree = configuration.read_file(options["config_file"]) if options["config_file"] else {}
     for layer in (configuration.parse_overrides(options["overrides"]), fields):
         tree = configuration.merge(tree, layer)
+    tree = configuration.merge(dataset_tree(options["dataset"], tree.get("network")), tree)
     settings = build_settings(tree)
     device = choose_device(options["device"])
     reconstructor, weights = _make(settings, device)
     used = {"network": settings.config.network, "weights": weights, "device": str(device)}
     used = {name: value for name, value in used.items() if value is not None}
     overwrite = options["overwrite"]
-    with open_events(
-        source, size=options["size"], unit=options["unit"], format=options["source_format"]
-    ) as recording:
+    with open_recording(source, options) as recording:
         if options["dry_run"]:
             result = plan(recording, output, settings.config, overwrite=overwrite)
         else:

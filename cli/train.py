@@ -17,7 +17,7 @@ from evsim.cli.conventions import (
     print_result,
     seed_option,
 )
-from evsim.cli.fitting import fit_options, refuse_fit_options, stretch_options
+from evsim.cli.fitting import dataset_option, fit_options, refuse_fit_options, stretch_options
 from evsim.cli.recordings import reading_options
 
 EXIT_CODES = {"interrupted": 130, "terminated": 143}
@@ -54,6 +54,7 @@ EXIT_CODES = {"interrupted": 130, "terminated": 143}
 @click.option("--overfit", type=click.IntRange(1), default=None, metavar="N", help="Train on N samples only.")
 @stretch_options
 @fit_options
+@dataset_option
 @reading_options
 @overwrite_option
 @dry_run_option

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +14,9 @@ from evsim.events import Events
 from evsim.files import atomic_output, require_absent
 from evsim.formats import Recording, create_events
 from evsim.media import open_writer
-from evsim.registry import Registry
+from evsim.pipelines.fit_recipes import FIT_RECIPES
 
-EVENTS, OPTIONS = "events.npy", "fit.yaml"
-
-
-@dataclass(frozen=True)
-class FitRecipe:
-    """How recordings of a data set are fitted. summary: for people. size: (width, height) of the sensor."""
-
-    summary: str
-    size: tuple[int, int]
-    fit: dict[str, Any]
-
-
-FIT_RECIPES: Registry[FitRecipe] = Registry("data set")
-for _names, _recipe in (
-    (("ecd", "ijrr"), FitRecipe("Event Camera Dataset, text files", (240, 180), {})),
-    (("hqf",), FitRecipe("High Quality Frames, ROS bags", (240, 180), {})),
-    (("ced",), FitRecipe("Color Event Camera Dataset, ROS bags", (346, 260), {"color": True})),
-    (("aed",), FitRecipe("ALPIX-Eiger, upright", (306, 408), {"event_threshold": 0.25})),
-):
-    for _name in _names:
-        FIT_RECIPES.register(_name)(_recipe)
+EVENTS, IMAGES, OPTIONS = "events.npy", "images.txt", "fit.yaml"
 
 
 def pack_evinr(
@@ -63,15 +43,21 @@ def pack_evinr(
                     times.append(image.t_us / 1e6)
             names = sorted(path.name for path in (folder / "images").glob("*.png"))
             lines = (f"{np.float64(t):.9f} images/{name}\n" for t, name in zip(times, names, strict=True))
-            (folder / "images.txt").write_text("".join(lines), encoding="utf-8")
+            (folder / IMAGES).write_text("".join(lines), encoding="utf-8")
         (folder / OPTIONS).write_text(yaml.safe_dump({"network": "evinr", "fit": fit}), encoding="utf-8")
     return {
         "output": str(output),
         "events": len(recording),
         "images": len(times),
-        "next": f"evsim reconstruct {output / EVENTS} -o video.mp4 --config {output / OPTIONS} --unit s "
-        f"--size {size[0]}x{size[1]}",
+        "next": shlex.join(_next_command(output, size, images=bool(times))),
     }
+
+
+def _next_command(output: Path, size: tuple[int, int], *, images: bool) -> list[str]:
+    """The command that fits what was packed, with images where the recording has some."""
+    words = ["evsim", "reconstruct", str(output / EVENTS), "-o", "video.mp4"]
+    words += ["--config", str(output / OPTIONS), "--unit", "s", "--size", f"{size[0]}x{size[1]}"]
+    return [*words, "--times", str(output / IMAGES)] if images else words
 
 
 def _require_replaceable(output: Path, overwrite: bool) -> None:

@@ -46,7 +46,8 @@ class ImageTimes:
     frames: int | None = None
     """So many images, equally spaced."""
     times: str | None = None
-    """Text file, one time a line, or NPY array: seconds on the recording's clock at which images are."""
+    """Text file, one time a line, such as an images.txt, or NPY array: seconds on the recording's clock at
+    which images are."""
 
     def __post_init__(self) -> None:
         require_range("window_ms", self.window_ms, 0.001)
@@ -154,7 +155,10 @@ def given_times(recording: Recording, config: ImageTimes) -> NDArray[np.float64]
 
 
 def read_seconds(path: Path) -> NDArray[np.float64]:
-    """float64 (N,) increasing seconds of an .npy array or a text file, whose last column counts."""
+    """float64 (N,) increasing seconds of an .npy array or a text file.
+
+    Of a text file the last column that holds numbers counts: "3 0.5" and "0.5 images/3.png" are both 0.5.
+    """
     if not path.is_file():
         raise InputError(f"no file of times at {path}")
     try:
@@ -162,9 +166,19 @@ def read_seconds(path: Path) -> NDArray[np.float64]:
             found = np.load(path, allow_pickle=False).astype(np.float64).ravel()
         else:
             lines = (line.partition("#")[0].split() for line in path.read_text("utf-8").splitlines())
-            found = np.array([float(line[-1]) for line in lines if line], np.float64)
+            found = np.array([_seconds_of(line) for line in lines if line], np.float64)
     except (ValueError, UnicodeDecodeError) as error:
         raise FormatError(path, f"{error}; expected one time in seconds a line") from None
     if not len(found) or not np.isfinite(found).all() or np.any(np.diff(found) <= 0):
         raise FormatError(path, "expected at least one time, in seconds, each later than the one before")
     return found
+
+
+def _seconds_of(words: list[str]) -> float:
+    """Of the last column, or of the one before where that is a name. Raises ValueError without a number."""
+    try:
+        return float(words[-1])
+    except ValueError:
+        if len(words) == 1:
+            raise
+        return float(words[-2])

@@ -24,6 +24,7 @@ EVENT_TYPES = ("dvs_msgs/msg/EventArray", "prophesee_event_msgs/msg/EventArray")
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 EVENT = np.dtype([("x", "<u2"), ("y", "<u2"), ("sec", "<u4"), ("nsec", "<u4"), ("p", "u1")])
 CHANNELS = {"mono8": 1, "8UC1": 1, "bgr8": 3, "rgb8": 3, "8UC3": 3}
+MOSAICS = {f"bayer_{cell}8": cell.upper() for cell in ("rggb", "bggr", "gbrg", "grbg")}
 BACKWARD = "image times went back and were put midway between their neighbours"
 
 
@@ -44,7 +45,8 @@ def sniff(path: Path, head: bytes) -> bool:
 class RosbagRecording(Recording):
     """A bag with one camera: the first topic of events by name, and the images of the same name space.
 
-    Colour images are preferred to raw ones. Image times are those in the message headers, not of recording.
+    Colour images are preferred to raw ones; mosaics are interpolated to colour. Image times are those in the
+    message headers, not of recording.
     Times are Unix times; their whole seconds go to t_origin. Raises InputError without the package
     rosbags, FormatError for a damaged bag or one without events.
     """
@@ -58,7 +60,10 @@ class RosbagRecording(Recording):
         events = sorted(topic for topic, kind in topics.items() if kind in EVENT_TYPES)
         if not events:
             raise FormatError(
-                path, f"has no topic of events; its topics are {', '.join(sorted(topics)) or 'none'}"
+                path,
+                f"has no topic of type {_ros_name(EVENT_TYPES[0])}, such as /dvs/events; its topics are "
+                f"{', '.join(f'{name} ({_ros_name(topics[name])})' for name in sorted(topics)) or 'none'}; "
+                "take the recording that has the events",
             )
         self._event_topic = events[0]
         space = self._event_topic.rsplit("/", 1)[0]
@@ -108,15 +113,20 @@ class RosbagRecording(Recording):
     def images(self) -> Iterator[RecordedImage]:
         if self._image_topic is None:
             return
-        if self._stamps is None:
-            stamps = [message.stamp_ns for message in self._messages(self._image_topic)]
-            self._stamps = self._forward(np.array(stamps, np.float64) / 1e3 - self._shift)
         counted = self.rounded_times
-        times = self._stamps.tolist()
+        times = self.image_times().tolist()
         counts = events_before(self._blocks(), times)
         for message, t_us, before in zip(self._messages(self._image_topic), times, counts):
             yield RecordedImage(self._image(message), t_us, max(0, before - 1))
         self.rounded_times = counted
+
+    def image_times(self) -> NDArray[np.float64]:
+        """float64 (image_count,): the stamps in the headers of the images, microseconds."""
+        if self._stamps is None:
+            topic = self._image_topic
+            stamps = [] if topic is None else [message.stamp_ns for message in self._messages(topic)]
+            self._stamps = self._forward(np.array(stamps, np.float64) / 1e3 - self._shift)
+        return self._stamps.copy()
 
     def _forward(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
         """Times of images; one that goes back (a published bag has one) is put between its neighbours."""
@@ -154,15 +164,17 @@ class RosbagRecording(Recording):
             (length,) = struct.unpack_from("<I", message.rest)
             encoding = bytes(message.rest[4 : 4 + length]).decode("ascii")
             _, step, held = struct.unpack_from("<BII", message.rest, 4 + length)
-            channels = CHANNELS.get(encoding, 1 if encoding.startswith("bayer_") else 0)
+            channels = CHANNELS.get(encoding, 1 if encoding in MOSAICS else 0)
             if not channels:
                 raise FormatError(
                     self.path,
-                    f"images are {encoding}, expected 8 bits grey or colour",
+                    f"images are {encoding}, expected one of {', '.join([*CHANNELS, *MOSAICS])}",
                     place=str(self._image_topic),
                 )
             rows = np.frombuffer(message.rest, np.uint8, held, 4 + length + 9).reshape(message.height, step)
             image = rows[:, : message.width * channels].reshape(message.height, message.width, channels)
+        if encoding in MOSAICS:
+            return _demosaic(np.ascontiguousarray(image[..., 0]), MOSAICS[encoding])
         if channels == 1:
             return np.array(image[..., 0])
         return np.ascontiguousarray(image if encoding == "rgb8" else image[..., ::-1])
@@ -192,6 +204,18 @@ class RosbagRecording(Recording):
         except Exception as error:
             first = (str(error) or type(error).__name__).splitlines()[0]
             raise FormatError(self.path, f"damaged or cut short: {first}") from error
+
+
+def _demosaic(plane: NDArray[np.uint8], cell: str) -> NDArray[np.uint8]:
+    """uint8 (H, W, 3) RGB from a mosaic (H, W), bilinear; cell: its colours by row, such as RGGB."""
+    import cv2
+
+    return np.asarray(cv2.cvtColor(plane, getattr(cv2, f"COLOR_Bayer{cell}2RGB")), np.uint8)
+
+
+def _ros_name(kind: str) -> str:
+    """The name of a type as ROS 1 prints it."""
+    return kind.replace("/msg/", "/")
 
 
 def _nanoseconds(events: NDArray[np.void]) -> NDArray[np.int64]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,17 +32,12 @@ class SolvedColorWindow:
         thresholds: Thresholds,
         weights: Weights,
         iterations: int,
-        previous: SolvedColorWindow | None = None,
     ) -> None:
         if events.width % 2 or events.height % 2:
             raise InputError(f"a colour mosaic of {events.width}x{events.height} pixels, expected even sides")
         self.times_us = times_us
         parts = [events, *(_plane(events, row, column) for row, column, _ in PLANES)]
-        before: Sequence[SolvedWindow | None] = previous._windows if previous else [None] * len(parts)
-        self._windows: list[SolvedWindow] = [
-            SolvedWindow(part, times_us, thresholds, weights, iterations, earlier)
-            for part, earlier in zip(parts, before, strict=True)
-        ]
+        self._windows = [SolvedWindow(part, times_us, thresholds, weights, iterations) for part in parts]
         self.explained = sum(window.explained for window in self._windows)
         self.power = sum(window.power for window in self._windows)
 

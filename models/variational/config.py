@@ -25,8 +25,6 @@ class VariationalConfig:
     """Weight of the squared change of that distance from one time sample to the next."""
     softening: float = 0.02
     """Gradient of log intensity below which the penalty is quadratic."""
-    continuity: float = 0.1
-    """Weight of the squared distance from the image that the window before hands on."""
     iterations: int = 25
     """Iterations of the splitting for each window."""
     train_resolution: int | None = None
@@ -44,7 +42,7 @@ class VariationalConfig:
         for name in ("event_threshold", "event_threshold_off"):
             if getattr(self, name) is not None:
                 require_range(name, getattr(self, name), 1e-6, 1e3)
-        for name in ("fidelity", "smoothness", "continuity"):
+        for name in ("fidelity", "smoothness"):
             require_range(name, getattr(self, name), 0.0)
         require_range("softening", self.softening, 1e-6)
         require_range("iterations", self.iterations, 1)

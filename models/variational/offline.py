@@ -15,14 +15,13 @@ from evsim.models.data.excerpt import time_span
 from evsim.models.offline import OfflineEntry, Report
 from evsim.models.variational.color import SolvedColorWindow
 from evsim.models.variational.config import VariationalConfig
+from evsim.models.variational.display import DisplayCurve
 from evsim.models.variational.solver import Weights
 from evsim.models.variational.thresholds import choose_thresholds
 from evsim.models.variational.windows import EVENTS_PER_SAMPLE, Samples, SolvedWindow, plan_samples
 from evsim.models.variational.windows import window_events as events_of_windows
 
 IMAGES_AT_ONCE = 16
-DISPLAY_ENDS = 0.05
-"""Percentiles 1 and 99 of the first window's log intensity are shown at this and at 1 minus this."""
 
 
 class Window(Protocol):
@@ -59,7 +58,8 @@ class VariationalReconstructor:
         previous: Window | None = None
         for window, end_us in self._windows(recording, first, last, report):
             if self.config.output == "display" and curve is None:
-                curve = DisplayCurve.of(window)
+                shown = window.at(window.times_us[:: max(1, len(window.times_us) // 16)])
+                curve = DisplayCurve.of(shown, self._facts["threshold_on"] + self._facts["threshold_off"])
             stop = int(np.searchsorted(wanted, end_us, "right" if end_us >= last else "left"))
             for start in range(done, stop, IMAGES_AT_ONCE):
                 for image in _blended(window, previous, wanted[start : min(start + IMAGES_AT_ONCE, stop)]):
@@ -69,14 +69,19 @@ class VariationalReconstructor:
     def _windows(
         self, recording: Recording, first: int, last: int, report: Report | None
     ) -> Iterator[tuple[Window, float]]:
-        """Each window, continuing the one before, and the time up to which images come from it."""
+        """Each window, and the time up to which images come from it."""
         config = self.config
         thresholds = choose_thresholds(recording, config)
         samples = plan_samples(first, last, len(recording), (recording.width, recording.height), config)
         make = SolvedColorWindow if config.color else SolvedWindow
         weights = _weights(config, samples, len(recording), recording.width * recording.height)
+        self._facts = {
+            "threshold_on": thresholds.on,
+            "threshold_off": thresholds.off,
+            "time_samples": len(samples.times_us),
+            "solved_windows": len(samples.windows),
+        }
         explained = power = 0.0
-        previous: Any = None
         for number, (events, (start, stop)) in enumerate(
             zip(events_of_windows(recording, samples), samples.windows, strict=True), 1
         ):
@@ -87,34 +92,8 @@ class VariationalReconstructor:
             if report:
                 report(number, len(samples.windows), "windows")
             following = samples.windows[number][0] if number < len(samples.windows) else None
+            self._facts["gain"] = window.gain
             yield window, last if following is None else float(samples.times_us[following])
-            previous = window
-        self._facts = {
-            "threshold_on": thresholds.on,
-            "threshold_off": thresholds.off,
-            "time_samples": len(samples.times_us),
-            "solved_windows": len(samples.windows),
-            "gain": previous.gain,
-        }
-
-
-class DisplayCurve:
-    """A logistic curve of log intensity, one for the whole recording, so that nothing flickers or clips."""
-
-    def __init__(self, low: float, high: float) -> None:
-        """low, high: shown at 0.05 and 0.95."""
-        self.middle = np.float32((low + high) / 2)
-        ends = 2 * np.log(1 / DISPLAY_ENDS - 1)
-        self.slope = np.float32(ends / (high - low) if high > low else 1.0)
-
-    @classmethod
-    def of(cls, window: Window) -> DisplayCurve:
-        """By percentiles 1 and 99 of a window."""
-        low, high = np.percentile(window.at(window.times_us[:: max(1, len(window.times_us) // 16)]), [1, 99])
-        return cls(float(low), float(high))
-
-    def __call__(self, log_intensity: NDArray[np.float32]) -> NDArray[np.float32]:
-        return (0.5 + 0.5 * np.tanh(0.5 * self.slope * (log_intensity - self.middle))).astype(np.float32)
 
 
 def _blended(window: Window, previous: Window | None, times_us: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -144,7 +123,6 @@ def _weights(config: VariationalConfig, samples: Samples, events: int, pixels: i
         fidelity=config.fidelity,
         smoothness=config.smoothness / spacing**2,
         softening=config.softening,
-        continuity=config.continuity,
     )
 
 

@@ -3,13 +3,11 @@
 Of a video V (T, H, W) of log intensity and the events' levels S, with d = V - S, minimise
 
     mean h(|grad V|) + fidelity mean (d - mean_t d)^2 + smoothness mean (d_{k+1} - d_k)^2
-                     + continuity mean (mean_t d - hidden)^2
 
 where h is Huber's function (quadratic below `softening`, linear above) of the spatial gradient: total
 variation that does not make stairs. The temporal mean of d is the image that events cannot see; its total
-variation chooses it, and what is known of it from before, `hidden`, where something is. All terms are
-diagonal under cosine transforms but h, which is split off (ADMM): an iteration is one transform there and
-back, and one pass over the gradients.
+variation chooses it. All terms are diagonal under cosine transforms but h, which is split off (ADMM): an
+iteration is one transform there and back, and one pass over the gradients.
 """
 
 from __future__ import annotations
@@ -36,30 +34,19 @@ class Weights:
     fidelity: float
     smoothness: float
     softening: float
-    continuity: float = 0.0
 
 
-def solve(
-    levels: NDArray[np.float32],
-    weights: Weights,
-    iterations: int,
-    *,
-    hidden: NDArray[np.float32] | None = None,
-) -> NDArray[np.float32]:
-    """float32 (T, H, W): the video that minimises the energy for `levels` (T, H, W).
-
-    hidden: (H, W) what is known of the image that events cannot see; without it the video has mean 0.
-    """
+def solve(levels: NDArray[np.float32], weights: Weights, iterations: int) -> NDArray[np.float32]:
+    """float32 (T, H, W) of mean 0: the video that minimises the energy for `levels` (T, H, W)."""
     count, height, width = levels.shape
     temporal = 2.0 * (weights.fidelity + weights.smoothness * second_difference(count))
-    temporal[0] = 0.0 if hidden is None else 2.0 * weights.continuity
+    temporal[0] = 0.0
     spatial = COUPLING * (second_difference(height)[:, None] + second_difference(width))
     divisor = temporal[:, None, None] + spatial
     # The energy does not see the level of the whole video; it is 0.
-    divisor[0, 0, 0] = divisor[0, 0, 0] or 1.0
-    known = levels if hidden is None else levels + hidden
-    wanted = temporal[:, None, None] * fft.dctn(known, norm="ortho")
-    video = known - levels.mean(0)
+    divisor[0, 0, 0] = 1.0
+    wanted = temporal[:, None, None] * fft.dctn(levels, norm="ortho")
+    video = levels - levels.mean(0)
     # The split gradients minus their multipliers and the multipliers themselves, rows and columns.
     split = np.zeros((2, *levels.shape), np.float32)
     multiplier = np.zeros((2, *levels.shape), np.float32)
@@ -76,13 +63,7 @@ def solve(
     return np.asarray(video, np.float32)
 
 
-def energy(
-    video: NDArray[np.float32],
-    levels: NDArray[np.float32],
-    weights: Weights,
-    *,
-    hidden: NDArray[np.float32] | None = None,
-) -> float:
+def energy(video: NDArray[np.float32], levels: NDArray[np.float32], weights: Weights) -> float:
     """What `solve` minimises."""
     rows, columns = np.zeros_like(video), np.zeros_like(video)
     rows[:, :-1], columns[:, :, :-1] = np.diff(video, axis=1), np.diff(video, axis=2)
@@ -97,7 +78,6 @@ def energy(
         bent.mean()
         + weights.fidelity * np.mean(residual**2)
         + weights.smoothness * change.sum() / residual.size
-        + (0.0 if hidden is None else weights.continuity * np.mean((apart.mean(0) - hidden) ** 2))
     )
 
 

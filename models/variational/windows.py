@@ -76,10 +76,7 @@ def window_events(recording: Recording, samples: Samples) -> Iterator[Events]:
 
 
 class SolvedWindow:
-    """The log intensity of one window at any time in it.
-
-    previous: the window before, which hands on its image where the two overlap.
-    """
+    """The log intensity of one window at any time in it, of mean 0 over the window."""
 
     def __init__(
         self,
@@ -88,7 +85,6 @@ class SolvedWindow:
         thresholds: Thresholds,
         weights: Weights,
         iterations: int,
-        previous: SolvedWindow | None = None,
     ) -> None:
         # Solved for a threshold of 0.25: the weights are meant for it, and every other one scales the result.
         self._scale = (thresholds.on + thresholds.off) / 2 / REFERENCE_THRESHOLD
@@ -96,8 +92,7 @@ class SolvedWindow:
         self.times_us, self.gain = times_us, 1.0
         self._levels = EventLevels(events, scaled)
         levels = self._levels.at(times_us)
-        hidden = None if previous is None else previous.hidden_from(times_us, levels)
-        video = solve(levels, weights, iterations, hidden=hidden)
+        video = solve(levels, weights, iterations)
         self._apart = video - levels
         video -= video.mean(0)
         levels -= levels.mean(0)
@@ -106,11 +101,6 @@ class SolvedWindow:
     def at(self, times_us: ArrayLike) -> NDArray[np.float32]:
         """float32 (T, H, W) log intensity at increasing times; outside the window as at its ends."""
         return np.float32(self._scale * self.gain) * self._video(np.asarray(times_us, np.float64))
-
-    def hidden_from(self, times_us: NDArray[np.float64], levels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(H, W) the image that, added to the levels of the next window, continues this one."""
-        shared = times_us[times_us <= self.times_us[-1]]
-        return np.median(self._video(shared) - levels[: len(shared)], axis=0).astype(np.float32)
 
     def _video(self, times: NDArray[np.float64]) -> NDArray[np.float32]:
         # What events do not explain changes slowly: it is read between samples.

@@ -144,8 +144,14 @@ bool polarity
 """
 
 
-def write_rosbag(events: Events, path: Path, images: Any = (), per_message: int = 700) -> Path:
-    """A ROS 1 bag through the package rosbags: events in arrays, (image, seconds, encoding) as messages."""
+def write_rosbag(
+    events: Events,
+    path: Path,
+    images: Any = (),
+    per_message: int = 700,
+    events_topic: str | None = "/dvs/events",
+) -> Path:
+    """A ROS 1 bag through the package rosbags: events in arrays, (image, ns, encoding) as messages."""
     from rosbags.rosbag1 import Writer
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
@@ -153,8 +159,9 @@ def write_rosbag(events: Events, path: Path, images: Any = (), per_message: int 
     store.register(get_types_from_msg(EVENT, "dvs_msgs/msg/Event"))
     store.register(get_types_from_msg(EVENT_ARRAY, "dvs_msgs/msg/EventArray"))
     with Writer(path) as writer:
-        connection = writer.add_connection("/dvs/events", "dvs_msgs/msg/EventArray", typestore=store)
-        for start in range(0, len(events), per_message) or (0,):
+        if events_topic is not None:
+            connection = writer.add_connection(events_topic, "dvs_msgs/msg/EventArray", typestore=store)
+        for start in () if events_topic is None else range(0, len(events), per_message) or (0,):
             part = events[start : start + per_message]
             data = _header(0) + struct.pack("<III", part.height, part.width, len(part)) + _event_bytes(part)
             writer.write(connection, int(part.t[0] * 1000) if len(part) else 0, data)
