@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,9 +19,13 @@ from evsim.models.evinr.fit import Fit, with_threshold
 from evsim.models.evinr.network import Evinr, tone_map
 from evsim.models.evinr.settings import EvinrFitConfig
 from evsim.models.offline import OfflineEntry, Report
+from evsim.models.variational.color import enlarge_plane
+from evsim.models.variational.display import DisplayCurve
 
 QUERY = 16
 """Frames that are asked for at a time."""
+PLACES = (0.0, 0.5, 1.0)
+"""Row and column, in a cell of 2x2 pixels, of the planes of red, green (the middle of two) and blue."""
 
 
 class EvinrReconstructor:
@@ -31,6 +34,7 @@ class EvinrReconstructor:
     def __init__(self, config: EvinrFitConfig, device: torch.device, fitted: Evinr | None = None) -> None:
         self.config, self.device, self.fitted = config, device, fitted
         self._facts: dict[str, Any] = {}
+        self._curve: Callable[[NDArray[np.float32]], NDArray[np.float32]] = _light
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -42,7 +46,7 @@ class EvinrReconstructor:
     ) -> Iterator[NDArray[np.float32]]:
         """The image (H, W) or (H, W, 3) at each time; see `OfflineReconstructor`."""
         for log_intensity in self.log_intensities(recording, times_us, report=report):
-            yield tone_map(torch.from_numpy(log_intensity)).numpy()
+            yield log_intensity if self.config.output == "log" else self._curve(log_intensity)
 
     def log_intensities(
         self, recording: Recording, times_us: NDArray[np.float64], *, report: Report | None = None
@@ -51,6 +55,7 @@ class EvinrReconstructor:
         size = (recording.width, recording.height)
         if self.fitted is not None:
             require_fit(self.fitted, size)
+            self._choose_curve(self.fitted, recording)
             self._facts = {"method": "evinr, fitted before"}
             for part in _in_parts(times_us):
                 yield from _shown(log_intensity(self.fitted, part), size)
@@ -69,6 +74,8 @@ class EvinrReconstructor:
             until = np.inf if last else edges[number + 1][0]
             chosen = times_us[(times_us >= (start if number else -np.inf)) & (times_us < until)]
             shared = edges[number - 1][1] - start if number else 0.0
+            if network is not None and before is None:
+                self._choose_curve(network, recording)
             if before is not None and network is not None and shared > 0:
                 _match(network, before, (start, start + shared))
             for part in _in_parts(chosen):
@@ -102,6 +109,14 @@ class EvinrReconstructor:
             (lambda step, _, loss: report(done + step, steps, f"loss {loss:.4g}")) if report else None
         )
         return fit.finished(), loss
+
+    def _choose_curve(self, network: Evinr, recording: Recording) -> None:
+        """The curve of output: display, by frames of a network."""
+        if self.config.output == "display":
+            threshold = with_threshold(self.config, recording).event_threshold
+            assert threshold is not None
+            shown = log_intensity(network, np.linspace(*network.config.window_us, QUERY))
+            self._curve = DisplayCurve.of(shown, 2 * threshold)
 
     def _blank(self, size: tuple[int, int]) -> tuple[int, ...]:
         half = 2 if self.config.color and not self.config.compat else 1
@@ -187,8 +202,13 @@ def _shown(video: NDArray[np.float32], size: tuple[int, int]) -> Iterator[NDArra
     for frame in video:
         image = frame
         if image.shape[1::-1] != size:
-            image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+            planes = (enlarge_plane(image[None, ..., k], at, at)[0] for k, at in enumerate(PLACES))
+            image = np.stack(list(planes), -1)
         yield np.ascontiguousarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
+
+
+def _light(log_intensity: NDArray[np.float32]) -> NDArray[np.float32]:
+    return tone_map(torch.from_numpy(log_intensity)).numpy()
 
 
 def _in_parts(times_us: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:

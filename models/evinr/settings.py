@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -52,6 +52,9 @@ class EvinrFitConfig:
     """A network is fitted to so many seconds; longer recordings get several, one after the other."""
     overlap_s: float | None = None
     """Seconds over which two of them are blended: 0.1; compat: 0."""
+    output: Literal["light", "display", "log"] = "light"
+    """light: the published tone map; display: a logistic curve over the range of the recording, for more
+    contrast; log: log intensity itself."""
     seed: int = 0
     """Decides the initial weights."""
 

@@ -14,7 +14,7 @@ from evsim.models.variational.windows import SolvedWindow
 
 PLANES = ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2))
 """Row and column of a plane in its cell of 2x2 pixels, and its channel of R, G, B."""
-COARSE = 5
+COARSE = 3
 """Pixels of a plane, each way, over which differences between planes are taken for colour."""
 
 
@@ -57,7 +57,7 @@ class SolvedColorWindow:
         channels = np.zeros((*grey.shape, 3), np.float32)
         detail = np.empty_like(grey)
         for (row, column, channel), plane in zip(PLANES, planes, strict=True):
-            whole = _enlarged(plane, row, column)
+            whole = enlarge_plane(plane, row, column)
             channels[..., channel] += whole / (2 if channel == 1 else 1)
             finer = (grey - whole)[:, row::2, column::2]
             # Only what is finer than a plane: its brightness beside the other planes' is colour, not detail.
@@ -72,8 +72,10 @@ def _plane(events: Events, row: int, column: int) -> Events:
     return Events(events.t[mine], x, y, events.p[mine], events.width // 2, events.height // 2)
 
 
-def _enlarged(plane: NDArray[np.float32], row: int, column: int) -> NDArray[np.float32]:
-    """Twice the size, linear between the pixels (2 i + row, 2 j + column) of the plane, held beyond them."""
+def enlarge_plane(plane: NDArray[np.float32], row: float, column: float) -> NDArray[np.float32]:
+    """float32 (T, 2 H, 2 W) of (T, H, W): linear between its pixels, which are at (2 i + row, 2 j + column)
+    of the result, held beyond them.
+    """
     for axis, first in ((1, row), (2, column)):
         count = plane.shape[axis]
         position = np.clip((np.arange(2 * count) - first) / 2, 0, count - 1)

@@ -25,6 +25,7 @@ from evsim.models.evinr.settings import EvinrFitConfig
 from evsim.models.evinr.start import start_from_events
 from evsim.models.evinr.targets import aligned_targets, levels_of, sample_times
 from evsim.models.offline import make_offline
+from evsim.models.variational.color import enlarge_plane
 
 SMALL = {"hidden_width": 32, "neck_width": 24, "train_resolution": 10, "iterations": 6}
 
@@ -103,6 +104,30 @@ def test_images_lie_as_the_sensor_does(
     images = images_of(path, [-5.0, 1000.0, 500_000.0, 2e6], color=color, compat=compat)
     assert [image.shape for image in images] == [(*size[::-1], 3) if color else size[::-1]] * 4
     assert all(image.dtype == np.float32 and 0 <= image.min() <= image.max() <= 1 for image in images)
+
+
+def test_what_is_shown_is_a_curve_of_log_intensity(tmp_path: Path) -> None:
+    path = written(moving_edge(), tmp_path / "events.h5")
+    light, shown, log = (
+        np.stack(images_of(path, [2e5, 5e5, 9e5], output=output)) for output in ("light", "display", "log")
+    )
+    np.testing.assert_allclose(light, (1 / (1 + np.exp(-log))) ** (1 / 0.6), atol=1e-5)
+    order = np.argsort(log, axis=None)
+    assert np.all(np.diff(shown.ravel()[order]) >= 0)
+    low, high = np.percentile(shown, [1, 99])
+    assert low < 0.1
+    assert high > 0.9
+
+
+def test_planes_of_a_mosaic_are_enlarged_to_where_their_pixels_are() -> None:
+    y, x = np.mgrid[0:8, 0:12].astype(np.float32)
+    ramp = x + 10 * y
+    for place in (0, 1):
+        found = enlarge_plane(ramp[None, place::2, place::2], place, place)[0]
+        np.testing.assert_allclose(found[1:-1, 1:-1], ramp[1:-1, 1:-1], atol=1e-5)
+    middle = (ramp[1::2, 0::2] + ramp[0::2, 1::2]) / 2
+    found = enlarge_plane(middle[None], 0.5, 0.5)[0]
+    np.testing.assert_allclose(found[1:-1, 1:-1], ramp[1:-1, 1:-1], atol=1e-5)
 
 
 def test_a_portrait_sensor_is_fitted_as_a_turned_one_with_compat(tmp_path: Path) -> None:
