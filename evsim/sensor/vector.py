@@ -66,6 +66,54 @@ def bit_count(typing_context: Any, value: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def trailing_zeros(typing_context: Any, value: Any) -> Any:
+    """How many low bits of a uint32 other than 0 are clear, as uint32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint32(types.uint32), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def falling(typing_context: Any, values: Any, start: Any) -> Any:
+    """Bit i, of 16, is set where values[start + i] < values[start + i - 1]; a uint32 array, start >= 1."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values, start = arguments
+        before = builder.sub(start, ir.Constant(ir.IntType(64), 1))
+        here, last = (
+            builder.load(
+                _lane_address(context, builder, signature.args[0], values, place, LANES), align=4
+            )
+            for place in (start, before)
+        )
+        bits = builder.bitcast(builder.icmp_unsigned("<", here, last), ir.IntType(LANES))
+        return builder.zext(bits, ir.IntType(32))
+
+    return types.uint32(values, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def order_pairs(typing_context: Any, values: Any, start: Any) -> Any:
+    """Exchange values[start + 2 i] and values[start + 2 i + 1], of 16, where the first is larger; uint32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = _lane_address(context, builder, signature.args[0], *arguments, LANES)
+        indices = ir.VectorType(ir.IntType(32), LANES)
+        here = builder.load(address, align=4)
+        there = builder.shuffle_vector(here, here, ir.Constant(indices, [i ^ 1 for i in range(LANES)]))
+        less = builder.icmp_unsigned("<", here, there)
+        low, high = builder.select(less, here, there), builder.select(less, there, here)
+        # Lane i of `low`, or of `high`, whose lanes are numbered on from there.
+        order = ir.Constant(indices, [i + LANES * (i % 2) for i in range(LANES)])
+        builder.store(builder.shuffle_vector(low, high, order), address, align=4)
+        return context.get_dummy_value()
+
+    return types.none(values, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
     """Ask for the cache line of array[index] without waiting for it; 1-D arrays, any index within."""
 
