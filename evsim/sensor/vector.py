@@ -14,6 +14,7 @@ from llvmlite import ir
 from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 from evsim.kernels.compiled import INLINE
 
@@ -242,6 +243,90 @@ def compress(
         return appended
 
     return types.int64(count, level, source, start, out, used), generate
+
+
+CODES = 64
+"""Codes that `look_up` handles at once."""
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def can_look_up(typing_context: Any) -> Any:
+    """Whether `look_up` may be called on this machine; a constant, so that the other branch vanishes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.get_constant(types.boolean, _has_feature("avx512vbmi"))
+
+    return types.boolean(), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def look_up(typing_context: Any, codes: Any, start: Any, table: Any, out: Any) -> Any:
+    """out[x] = the float32 of codes[x], for 64 columns x from `start`.
+
+    codes: uint8 array. table: uint8[1024], the first bytes of all 256 float32, then the second, and so on
+    (`byte_planes`), each of which fits into four registers. out: float32 array.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if not _has_feature("avx512vbmi"):
+            return context.get_dummy_value()
+        codes, start, table, out = arguments
+        byte, word, wide = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+        bytes_type, words_type = ir.VectorType(byte, CODES), ir.VectorType(word, LANES)
+        kind = ir.FunctionType(bytes_type, [bytes_type] * 3)
+        choose = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpermi2var.qi.512")
+
+        def address(which: int, array: Any, index: Any, vector: Any) -> Any:
+            data = context.make_array(signature.args[which])(context, builder, array).data
+            return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
+
+        def shuffled(first: Any, second: Any, order: list[int]) -> Any:
+            indices = ir.Constant(ir.VectorType(word, len(order)), order)
+            return builder.shuffle_vector(first, second, indices)
+
+        # Interleaving works within quarters of a register: hand them the codes so that results are in order.
+        loaded = builder.load(address(0, codes, start, words_type), align=1)
+        order = [4 * (lane % 4) + lane // 4 for lane in range(LANES)]
+        code = builder.bitcast(shuffled(loaded, loaded, order), bytes_type)
+        upper = builder.icmp_signed("<", code, ir.Constant(bytes_type, [0] * CODES))
+        planes = []
+        for plane in range(4):
+            parts = [
+                builder.load(
+                    address(2, table, ir.Constant(wide, 256 * plane + CODES * part), bytes_type), align=1
+                )
+                for part in range(4)
+            ]
+            low = builder.call(choose, [parts[0], code, parts[1]])
+            high = builder.call(choose, [parts[2], code, parts[3]])
+            planes.append(builder.select(upper, high, low))
+        halves = ir.VectorType(ir.IntType(16), CODES // 2)
+        for quarter in range(4):
+            # Within each 128 bits: 8 of 16 bytes of two planes to words, then 4 of 8 words to float32.
+            byte_order = [
+                16 * lane + 8 * (quarter // 2) + i // 2 + CODES * (i % 2)
+                for lane in range(4)
+                for i in range(16)
+            ]
+            pairs = [
+                builder.bitcast(shuffled(planes[i], planes[i + 1], byte_order), halves) for i in (0, 2)
+            ]
+            word_order = [
+                8 * lane + 4 * (quarter % 2) + i // 2 + CODES // 2 * (i % 2)
+                for lane in range(4)
+                for i in range(8)
+            ]
+            values = builder.bitcast(shuffled(*pairs, word_order), words_type)
+            place = builder.add(start, ir.Constant(wide, LANES * quarter))
+            builder.store(values, address(3, out, place, words_type), align=4)
+        return context.get_dummy_value()
+
+    return types.none(codes, types.int64, table, out), generate
+
+
+def byte_planes(table: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """uint8[1024] of a float32[256] in the order that `look_up` wants."""
+    return np.ascontiguousarray(table.view(np.uint8).reshape(256, 4).T).reshape(-1)
 
 
 @njit(**INLINE)

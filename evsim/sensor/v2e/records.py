@@ -15,7 +15,8 @@ class Light(NamedTuple):
     """One frame and how to read it; the frames of the other kinds are empty.
 
     log_table: float32[codes]. alpha_table: float64[codes], weight of the new value in the low-pass.
-    pair_table: uint64[codes], both as float32 in one word. dn: code value times this is DN 0..255.
+    pair_table: uint64[codes], both as float32 in one word. log_bytes, alpha_bytes: the same for `look_up`,
+    of 8-bit codes only. dn: code value times this is DN 0..255.
     gain: interval over the low-pass time constant at white, 0 without filter.
     largest: bound of e, the interval over the pixel's time constant. exponential: the weight is 1 - exp(-e)
     instead of e.
@@ -28,6 +29,8 @@ class Light(NamedTuple):
     log_table: NDArray[np.float32]
     alpha_table: NDArray[np.float64]
     pair_table: NDArray[np.uint64]
+    log_bytes: NDArray[np.uint8]
+    alpha_bytes: NDArray[np.uint8]
     dn: float
     gain: float
     largest: float

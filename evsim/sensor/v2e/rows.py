@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 from evsim.kernels.compiled import INLINE, SPREAD
 from evsim.kernels.philox.cpu import LANES, eight_blocks, fill_row
 from evsim.sensor.v2e.records import FLOAT_FAST, UINT8, UINT16, Fields, Light, Pass, Planes, Scratch
-from evsim.sensor.vector import bit_count, float_of, natural_log, one_minus_exp, prefetch, select
+from evsim.sensor.vector import (
+    CODES,
+    bit_count,
+    can_look_up,
+    float_of,
+    look_up,
+    natural_log,
+    one_minus_exp,
+    prefetch,
+    select,
+)
 
 KNEE = 20.0
 SLOPE = math.log(KNEE) / KNEE
@@ -96,8 +106,11 @@ def load_plain(light: Light, y: int, values: NDArray[np.float32]) -> None:
     """Log intensity of row y of the frame."""
     if light.kind == UINT8:
         codes8, table = light.codes8[y], light.log_table
-        for x in range(codes8.size):
-            values[x] = table[codes8[x]]
+        if can_look_up() and codes8.size >= CODES:
+            _look_up_row(codes8, light.log_bytes, values)
+        else:
+            for x in range(codes8.size):
+                values[x] = table[codes8[x]]
     elif light.kind == UINT16:
         codes16, table = light.codes16[y], light.log_table
         for x in range(codes16.size):
@@ -113,6 +126,15 @@ def load_plain(light: Light, y: int, values: NDArray[np.float32]) -> None:
 
 
 @njit(**INLINE)
+def _look_up_row(codes: NDArray[np.uint8], table: NDArray[np.uint8], out: NDArray[Any]) -> None:
+    """`look_up` of a row of at least CODES columns."""
+    last = codes.size - CODES
+    for x in range(0, codes.size, CODES):
+        # The last ones overlap those before: cheaper than finishing one by one.
+        look_up(codes, np.int64(min(x, last)), table, out)
+
+
+@njit(**INLINE)
 def load_filtered(light: Light, y: int, values: NDArray[np.float32], alpha: NDArray[Any]) -> None:
     """Log intensity of row y of the frame, and its weight in the low-pass (1 without filter)."""
     if light.gain == 0.0:
@@ -121,10 +143,14 @@ def load_filtered(light: Light, y: int, values: NDArray[np.float32], alpha: NDAr
             alpha[x] = alpha.dtype.type(1)
     elif light.kind == UINT8 and light.pair_table.size:
         codes8, pairs = light.codes8[y], light.pair_table
-        for x in range(codes8.size):
-            entry = pairs[codes8[x]]
-            values[x] = float_of(np.int32(entry))
-            alpha[x] = float_of(np.int32(entry >> np.uint64(32)))
+        if can_look_up() and codes8.size >= CODES:
+            _look_up_row(codes8, light.log_bytes, values)
+            _look_up_row(codes8, light.alpha_bytes, alpha)
+        else:
+            for x in range(codes8.size):
+                entry = pairs[codes8[x]]
+                values[x] = float_of(np.int32(entry))
+                alpha[x] = float_of(np.int32(entry >> np.uint64(32)))
     elif light.kind == UINT16 and light.pair_table.size:
         codes16, pairs = light.codes16[y], light.pair_table
         for x in range(codes16.size):
