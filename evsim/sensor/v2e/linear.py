@@ -137,17 +137,21 @@ def _list_row(
     used: int,
 ) -> int:
     """Append the keys of the row's events; returns how many keys there are then."""
+    held = 0
     if now.dead_time >= 0:
-        used = _apply_dead_time(block, y, planes, now, scratch, keys, used)
+        held = _set_aside(block, y, planes, now, scratch)
     if now.leaks:
         _forget_leak(scratch.count[block], planes.leak_sum[y])
+    used = _expand(block, now, scratch, keys, used)
+    if held:
+        used = _list_aside(block, y, scratch.held[block][:held], planes, now, scratch, keys, used)
     for candidate in range(0, candidates, BATCH):
         made = draw_shots(block, y, candidate, candidates, light, planes, fields, now, scratch)
         low, slot = scratch.shot_low[block], scratch.shot_slot[block]
         for i in range(made):
             keys[used + i] = np.uint32(slot[i] << 16) | low[i]
         used += made
-    return _expand(block, now, scratch, keys, used)
+    return used
 
 
 @njit(**INLINE)
@@ -198,19 +202,20 @@ def _forget_leak(count: NDArray[np.int32], leak_sum: NDArray[np.float32]) -> Non
 
 
 @njit(**INLINE)
-def _apply_dead_time(
-    block: int, y: int, planes: Planes, now: Pass, scratch: Scratch, keys: NDArray[np.uint32], used: int
-) -> int:
-    """Append the events of pixels that need a closer look, and take them out of the count."""
+def _set_aside(block: int, y: int, planes: Planes, now: Pass, scratch: Scratch) -> int:
+    """Take the pixels that the dead time may concern out of the count; returns how many `held` lists.
+
+    Their last events are wanted a little later, and come into the cache meanwhile.
+    """
     if now.dead_time > now.slots // NEAR_BORDER:
         _set_aside_by_history(block, y, planes, now, scratch)
     else:
         _set_aside_at_borders(block, now, scratch)
-    columns = scratch.deeper[block]
-    found = append_above(scratch.aside[block], np.int32(0), scratch.column[block], columns, 0, True)
-    if found:
-        used = _list_aside(block, y, columns[:found], planes, now, scratch, keys, used)
-    return used
+    held, last_event = scratch.held[block], planes.last_event[y]
+    found = append_above(scratch.aside[block], np.int32(0), scratch.column[block], held, 0, True)
+    for i in range(found):
+        prefetch(last_event, np.int64(held[i]))
+    return found
 
 
 @njit(**INLINE)
@@ -278,11 +283,9 @@ def _list_aside(
     key, aside = scratch.key[block], scratch.aside[block]
     leak_sum = planes.leak_sum[min(y, planes.leak_sum.shape[0] - 1)]
     last_event = planes.last_event[y]
-    for i in range(columns.size):
-        prefetch(last_event, np.int64(columns[i]))
     for x in columns:
         accepted = 0
-        last = np.int64(planes.last_event[y, x])
+        last = np.int64(last_event[x])
         for q in range(aside[x]):
             slot = slot_of(first[x] + first.dtype.type(q) * spacing[x], now.slots)
             if now.start + slot - last > now.dead_time:
@@ -291,7 +294,7 @@ def _list_aside(
                 keys[used + accepted] = np.uint32(slot << 16) | pixel
                 accepted += 1
         used += accepted
-        planes.last_event[y, x] = last
+        last_event[x] = last
         if accepted:
             leak_sum[x] = 0
         if accepted < aside[x]:

@@ -384,6 +384,7 @@ def _make_scratch(blocks: int, width: int, real: Any) -> Scratch:
         column=np.tile(np.arange(width, dtype=np.uint32), (blocks, 1)),
         aside=_aligned(row, np.int32),
         deeper=_aligned((blocks, width + LANES), np.uint32),
+        held=_aligned((blocks, width + LANES), np.uint32),
         words=_aligned((blocks, (width + 3) // 4 * 4), np.uint32),
         shot_words=_aligned((blocks, 4, BATCH), np.uint32),
         shot_low=_aligned((blocks, BATCH), np.uint32),
