@@ -78,9 +78,13 @@ def advance_row(
         load_filtered(light, y, values, alpha)
         load_random(block, y, planes, fields, now, scratch)
         words, level = scratch.words[block], bypass_level(fields, now)
-        _follow_filtered(values, alpha, words, level, low_pass, base, before)
         if now.leaks:
-            leak_away(jitter, leak_rate, theta_on, base, leak_sum, now.seconds, now.jitter)
+            _follow_leaking(
+                values, alpha, words, level, low_pass, base, before,
+                jitter, leak_rate, theta_on, leak_sum, now.seconds, now.jitter,
+            )  # fmt: skip
+        else:
+            _follow_filtered(values, alpha, words, level, low_pass, base, before)
     else:
         load_plain(light, y, values)
         _follow(values, low_pass, base, before)
@@ -131,6 +135,7 @@ def _look_up_row(codes: NDArray[np.uint8], table: NDArray[np.uint8], out: NDArra
     last = codes.size - CODES
     for x in range(0, codes.size, CODES):
         # The last ones overlap those before: cheaper than finishing one by one.
+        prefetch(codes, np.int64(x + 2 * codes.size))
         look_up(codes, np.int64(min(x, last)), table, out)
 
 
@@ -294,6 +299,35 @@ def _follow_filtered(
         before[x] = old - base[x]
         weight = select(np.uint32(words[x] & np.uint32(0xFFF)) < level, one, alpha[x])
         low_pass[x] = (one - weight) * old + weight * values[x]
+
+
+@njit(**INLINE)
+def _follow_leaking(
+    values: NDArray[np.float32],
+    alpha: NDArray[Any],
+    words: NDArray[np.uint32],
+    level: Any,
+    low_pass: NDArray[Any],
+    base: NDArray[Any],
+    before: NDArray[Any],
+    jitter: NDArray[np.float32],
+    leak_rate: NDArray[np.float32],
+    theta_on: NDArray[Any],
+    leak_sum: NDArray[np.float32],
+    seconds: Any,
+    spread: Any,
+) -> None:
+    """`_follow_filtered` and `leak_away` in one loop."""
+    one = alpha.dtype.type(1)
+    for x in range(values.size):
+        old, level_before = low_pass[x], base[x]
+        before[x] = old - level_before
+        weight = select(np.uint32(words[x] & np.uint32(0xFFF)) < level, one, alpha[x])
+        low_pass[x] = (one - weight) * old + weight * values[x]
+        rate = leak_rate[x] * (np.float32(1) - spread * jitter[x])
+        delta = (seconds * rate) * np.float32(theta_on[x])
+        base[x] = level_before - delta
+        leak_sum[x] = leak_sum[x] + delta
 
 
 @njit(**INLINE)
