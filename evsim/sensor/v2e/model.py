@@ -7,7 +7,6 @@ two ways over the image.
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
@@ -21,6 +20,8 @@ from evsim.kernels.turns import SPACING, make_turns
 from evsim.sensor import sorting
 from evsim.sensor.config import SensorConfig
 from evsim.sensor.fields import FrameFields, RandomFields, check_field
+from evsim.sensor.listing import make_columns
+from evsim.sensor.memory import copies_together, zeros_together
 from evsim.sensor.sorting import Bins, Columns
 from evsim.sensor.sums import EventSum
 from evsim.sensor.v2e import direct, general, linear
@@ -32,7 +33,6 @@ from evsim.sensor.vector import LANES
 REBASE_AFTER = 2**29
 BLOCKS_PER_THREAD = 8
 """Small enough that threads which start late or run slower do not keep the others waiting."""
-COLUMN_TYPES = (np.int64, np.uint16, np.uint16, np.uint8, np.uint8)
 PATTERN = ("theta_on", "theta_off", "leak_rate")
 
 
@@ -69,7 +69,7 @@ class V2ePixels:
             np.empty((0, 0), np.bool_),
             np.empty((0, 0), np.float32),
         )
-        self._outputs = _make_columns(0) if recycle else None
+        self._outputs = make_columns(0) if recycle else None
 
     def start(self, frame: NDArray[Any], t_ns: int, *, first: bool) -> None:
         """Take `frame` as settled: all pixels rest at its level. `first`: also set the origin of times."""
@@ -144,9 +144,8 @@ class V2ePixels:
                     f"state {name} is {saved.dtype} {saved.shape}, expected {plane.dtype} {plane.shape}: "
                     "it is of another sensor"
                 )
-            planes[name] = _aligned(saved.shape, saved.dtype)
-            planes[name][:] = saved
-        self._planes = Planes(**planes)
+            planes[name] = saved
+        self._planes = Planes(*copies_together(Planes(**planes)))
         self._largest_leak = float(self._planes.leak_rate.max())
         self._origin_us = int(state["origin_us"])
 
@@ -163,16 +162,17 @@ class V2ePixels:
             last = np.full((height, width) if dead else (1, 1), -np.inf, np.float64)
         else:
             last = np.full((height, width) if dead else (1, 1), general.NEVER, np.int32)
-        return Planes(
-            _aligned((height, width), real),
-            _aligned((height, width), real),
+        planes = Planes(
+            np.zeros((height, width), real),
+            np.zeros((height, width), real),
             on,
             off,
             np.full((1, width), rate) if factor is None else rate * factor,
             np.zeros((height if leaks else 1, width), np.float32),
             last,
-            np.broadcast_to(ratio.max(axis=1), (height,)).copy(),
+            np.broadcast_to(ratio.max(axis=1), (height,)),
         )
+        return Planes(*copies_together(planes))
 
     def _check_fields(self, given: FrameFields) -> Fields:
         config, size = self._config, self._size
@@ -338,9 +338,9 @@ class V2ePixels:
 
     def _take_columns(self, count: int) -> Columns:
         if self._outputs is None:
-            return _make_columns(count)
+            return make_columns(count)
         if len(self._outputs.t) < count:
-            self._outputs = _make_columns(count + count // 4)
+            self._outputs = make_columns(count + count // 4)
         return Columns._make(column[:count] for column in self._outputs)
 
 
@@ -362,39 +362,35 @@ def _single_precision_seconds(start: float, end: float, count: int) -> NDArray[n
     return times.astype(np.float32).astype(np.float64)
 
 
-def _aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Zeros that begin at a cache line: vector loads that straddle lines cost 7 to 10 % of a pass."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    raw = np.zeros(size + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + size].view(dtype).reshape(shape)
-
-
 def _make_scratch(blocks: int, width: int, real: Any) -> Scratch:
-    row = (blocks, width)
-    return Scratch(
-        values=_aligned(row, np.float32),
-        alpha=_aligned(row, real),
-        jitter=_aligned(row, np.float32),
-        before=_aligned(row, real),
-        count=_aligned(row, np.int32),
-        key=_aligned(row, np.uint32),
-        first=_aligned(row, real),
-        spacing=_aligned(row, real),
-        column=np.tile(np.arange(width, dtype=np.uint32), (blocks, 1)),
-        aside=_aligned(row, np.int32),
-        deeper=_aligned((blocks, width + LANES), np.uint32),
-        held=_aligned((blocks, width + LANES), np.uint32),
-        words=_aligned((blocks, (width + 3) // 4 * 4), np.uint32),
-        shot_words=_aligned((blocks, 4, BATCH), np.uint32),
-        shot_low=_aligned((blocks, BATCH), np.uint32),
-        shot_slot=_aligned((blocks, BATCH), np.int64),
-    )
+    row, spare = (blocks, width), (blocks, width + LANES)
+    kinds: dict[str, tuple[tuple[int, ...], Any]] = {
+        "values": (row, np.float32),
+        "alpha": (row, real),
+        "jitter": (row, np.float32),
+        "before": (row, real),
+        "count": (row, np.int32),
+        "key": (row, np.uint32),
+        "first": (row, real),
+        "spacing": (row, real),
+        "column": (row, np.uint32),
+        "aside": (row, np.int32),
+        "deeper": (spare, np.uint32),
+        "held": (spare, np.uint32),
+        "words": ((blocks, (width + 3) // 4 * 4), np.uint32),
+        "shot_words": ((blocks, 4, BATCH), np.uint32),
+        "shot_low": ((blocks, BATCH), np.uint32),
+        "shot_slot": ((blocks, BATCH), np.int64),
+    }
+    scratch = Scratch(**dict(zip(kinds, zeros_together(kinds.values()))))
+    scratch.column[:] = np.arange(width, dtype=np.uint32)
+    return scratch
 
 
 def _make_bins(blocks: int, size: tuple[int, int], capacity: int, slots: int) -> Bins:
+    keys, merged = _make_keys(blocks, capacity)
     return Bins(
-        np.empty((blocks, capacity), np.uint32),
+        keys,
         np.zeros(blocks, np.int64),
         np.zeros(size[1], np.int64),
         np.zeros(blocks, np.int64),
@@ -402,8 +398,12 @@ def _make_bins(blocks: int, size: tuple[int, int], capacity: int, slots: int) ->
         np.zeros(blocks, np.int64),
         np.empty((blocks, slots), np.uint32),
         np.empty(slots + 1, np.int64),
-        np.empty(blocks * capacity, np.uint32),
+        merged,
     )
+
+
+def _make_keys(blocks: int, capacity: int) -> list[NDArray[np.uint32]]:
+    return zeros_together([((blocks, capacity), np.uint32), ((blocks * capacity,), np.uint32)])
 
 
 def _widen(bins: Bins, slots: int) -> Bins:
@@ -417,19 +417,9 @@ def _grow(bins: Bins) -> Bins:
     """Room for what the blocks that stopped asked for, and as much again."""
     blocks, capacity = bins.keys.shape
     larger = 2 * max(capacity, int((bins.filled + bins.wanted).max()))
-    keys = np.empty((blocks, larger), np.uint32)
+    keys, merged = _make_keys(blocks, larger)
     keys[:, :capacity] = bins.keys
-    return bins._replace(keys=keys, merged=np.empty(blocks * larger, np.uint32))
-
-
-def _make_columns(count: int) -> Columns:
-    """Columns in one piece of memory: from 4 MB on, numpy asks for huge pages, which are touched faster."""
-    sizes = [np.dtype(kind).itemsize for kind in COLUMN_TYPES]
-    memory = np.empty(count * sum(sizes), np.uint8)
-    ends = [count * end for end in itertools.accumulate(sizes)]
-    return Columns._make(
-        memory[end - count * size : end].view(kind) for kind, size, end in zip(COLUMN_TYPES, sizes, ends)
-    )
+    return bins._replace(keys=keys, merged=merged)
 
 
 def _make_found(count: int) -> general.Found:
