@@ -1,18 +1,15 @@
-"""Compiled functions over bands of rows, on plain threads.
-
-numba's own layers either spin while they wait (OpenMP), which costs tens of milliseconds a call as soon as
-other processes want the cores, or stop the process when two threads call at once (workqueue). A compiled
-function that releases the interpreter lock needs neither: Python's threads hand it one band each.
-"""
+"""Compiled functions over bands of rows, on the threads of a `Crew`: each is handed one band."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
+
+from evsim.kernels.crew import Crew
 
 SMALLEST_BAND = 32_768
 """Pixels for which waking a thread pays; smaller images are done in one piece."""
@@ -27,7 +24,7 @@ class RowBands:
 
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads or int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-        self._pool: ThreadPoolExecutor | None = None
+        self._crew = Crew(self.threads)
 
     def run(self, function: Callable[..., None], shape: tuple[int, int], *arguments: Any) -> None:
         """Call ``function(*arguments, top, end)`` for bands of rows that cover shape = (rows, columns).
@@ -46,29 +43,13 @@ class RowBands:
         if parts == 1:
             function(*arguments, 0, count)
             return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads - 1, "evsim-rows")
-        first, *rest = itertools.pairwise(count * part // parts for part in range(parts + 1))
-        others = [self._pool.submit(function, *arguments, *band) for band in rest]
-        function(*arguments, *first)
-        for other in others:
-            other.result()
+        bands = itertools.pairwise(count * part // parts for part in range(parts + 1))
+        self._crew.run([functools.partial(function, *arguments, *band) for band in bands])
 
     def share(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call ``function(*arguments)`` on all threads, which divide the work by `evsim.kernels.turns`.
 
-        Whoever returns first has found nothing left to begin; a thread that has not started by then is not
-        waited for.
+        The caller returns when it has found nothing left to begin; a thread that has not started by then is
+        not waited for.
         """
-        if self.threads == 1:
-            function(*arguments)
-            return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads - 1, "evsim-rows")
-        others = [self._pool.submit(function, *arguments) for _ in range(self.threads - 1)]
-        try:
-            function(*arguments)
-        finally:
-            for other in others:
-                if not other.cancel():
-                    other.result()
+        self._crew.run([functools.partial(function, *arguments)] * self.threads, all_needed=False)

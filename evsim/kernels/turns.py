@@ -6,15 +6,17 @@ own; the compiled functions may be called by any number of threads at once.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from evsim.kernels.compiled import INLINE
+from evsim.kernels.compiled import INLINE, LOOP
 
 SPACING = 16
 """Counters lie so many words of 64 bits apart: two cache lines, which processors load together."""
@@ -31,12 +33,14 @@ def _address(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _add_one(typing_context: Any, counters: Any, place: Any) -> Any:
+def _add(typing_context: Any, counters: Any, place: Any, number: Any) -> Any:
+    """Add to counters[place] at once for all threads; returns what it was."""
+
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         address = _address(context, builder, signature, arguments)
-        return builder.atomic_rmw("add", address, ir.Constant(ir.IntType(64), 1), "seq_cst")
+        return builder.atomic_rmw("add", address, arguments[2], "seq_cst")
 
-    return types.int64(counters, types.int64), generate
+    return types.int64(counters, types.int64, types.int64), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -47,14 +51,57 @@ def _load(typing_context: Any, counters: Any, place: Any) -> Any:
     return types.int64(counters, types.int64), generate
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _offer_processor(typing_context: Any) -> Any:
+    """Let another thread run that waits for this processor, where the system can be asked for that."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if hasattr(os, "sched_yield"):
+            kind = ir.FunctionType(ir.IntType(32), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.none(), generate
+
+
 @njit(**INLINE)
 def take(turns: NDArray[np.int64], which: int) -> int:
     """The value of a counter, which then is one higher: no two calls get the same."""
-    return _add_one(turns, np.int64(which * SPACING))
+    return _add(turns, np.int64(which * SPACING), np.int64(1))
 
 
-@njit(**INLINE)
+@njit(**LOOP)
 def wait_until(turns: NDArray[np.int64], which: int, value: int) -> None:
     """Return when a counter has reached `value`; only for work that another thread already has in hand."""
     while _load(turns, np.int64(which * SPACING)) < value:
-        pass
+        _offer_processor()
+
+
+@njit(**LOOP)
+def read_turn(turns: NDArray[np.int64], which: int) -> int:
+    """The value of a counter."""
+    return _load(turns, np.int64(which * SPACING))
+
+
+@njit(**LOOP)
+def add_turns(turns: NDArray[np.int64], which: int, number: int) -> None:
+    """Raise a counter by `number`."""
+    _add(turns, np.int64(which * SPACING), np.int64(number))
+
+
+@njit(**LOOP)
+def await_change(
+    turns: NDArray[np.int64], done: int, number: int, posted: int, seen: int, looks: int, delay: int
+) -> bool:
+    """Raise counter `done` by `number`, then look `looks` times whether counter `posted` still is `seen`.
+
+    Returns True, `delay` looks after it has changed, or False.
+    """
+    _add(turns, np.int64(done * SPACING), np.int64(number))
+    for _ in range(looks):
+        if _load(turns, np.int64(posted * SPACING)) != seen:
+            for _ in range(delay):
+                _offer_processor()
+            return True
+        _offer_processor()
+    return False

@@ -250,7 +250,15 @@ class Simulator:
             self._advance(image, self._t_ns, t_ns, fields, run)
         self._t_ns = t_ns
         if self._divides:
+            self._remember(image)
+
+    def _remember(self, image: NDArray[Any]) -> None:
+        """Keep a copy of the frame, in the same memory as the one before where that fits."""
+        kept = self._previous
+        if kept is None or kept.dtype != image.dtype:
             self._previous = image.copy()
+        else:
+            kept[...] = image
 
     def _advance(
         self,

@@ -70,15 +70,24 @@ def tally(block: int, slots: int, bins: Bins) -> None:
 @njit(**LOOP)
 def place_slots(blocks: int, slots: int, bins: Bins) -> int:
     """Turn counts into places, slot by slot and block by block; returns how many events there are."""
-    placed = 0
-    for slot in range(slots):
-        bins.slot_start[slot] = placed
-        for block in range(blocks):
-            count = bins.histogram[block, slot]
-            bins.histogram[block, slot] = placed
-            placed += count
-    bins.slot_start[slots] = placed
-    return placed
+    starts = bins.slot_start[: slots + 1]
+    totals = starts[1:]
+    totals[:] = 0
+    # Over the blocks first, then over the slots: each loop runs along memory.
+    for block in range(blocks):
+        places = bins.histogram[block][:slots]
+        for slot in range(places.size):
+            count = np.int64(places[slot])
+            places[slot] = totals[slot]
+            totals[slot] += count
+    starts[0] = 0
+    for slot in range(1, starts.size):
+        starts[slot] += starts[slot - 1]
+    for block in range(blocks):
+        places = bins.histogram[block][:slots]
+        for slot in range(places.size):
+            places[slot] += np.uint32(starts[slot])
+    return starts[slots]
 
 
 @njit(**LOOP)

@@ -84,9 +84,7 @@ def falling(typing_context: Any, values: Any, start: Any) -> Any:
         values, start = arguments
         before = builder.sub(start, ir.Constant(ir.IntType(64), 1))
         here, last = (
-            builder.load(
-                _lane_address(context, builder, signature.args[0], values, place, LANES), align=4
-            )
+            builder.load(_lane_address(context, builder, signature.args[0], values, place, LANES), align=4)
             for place in (start, before)
         )
         bits = builder.bitcast(builder.icmp_unsigned("<", here, last), ir.IntType(LANES))
@@ -308,9 +306,7 @@ def look_up(typing_context: Any, codes: Any, start: Any, table: Any, out: Any) -
                 for lane in range(4)
                 for i in range(16)
             ]
-            pairs = [
-                builder.bitcast(shuffled(planes[i], planes[i + 1], byte_order), halves) for i in (0, 2)
-            ]
+            pairs = [builder.bitcast(shuffled(planes[i], planes[i + 1], byte_order), halves) for i in (0, 2)]
             word_order = [
                 8 * lane + 4 * (quarter % 2) + i // 2 + CODES // 2 * (i % 2)
                 for lane in range(4)

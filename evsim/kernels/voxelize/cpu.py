@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evsim.errors import InputError
+from evsim.kernels.crew import Crew
 from evsim.kernels.voxelize import intervals, loops
 from evsim.kernels.voxelize.arguments import NO_DURATION, Placement, PlaneLayout, require_events
 
@@ -118,19 +117,14 @@ def _balanced(ranges: NDArray[np.int64], parts: int) -> list[tuple[int, int]]:
 
 def _in_threads(run: Callable[..., int], jobs: list[tuple[int, int]]) -> int:
     """The largest status of the jobs; the first runs in the calling thread."""
-    pool = _pool(os.getpid(), len(jobs) - 1) if len(jobs) > 1 else None
-    others = [pool.submit(run, *job) for job in jobs[1:]] if pool else []
-    try:
-        status = run(*jobs[0])
-    finally:
-        statuses = [other.result() for other in others]
-    return max([status, *statuses])
+    statuses: list[int] = _crew(len(jobs)).run([functools.partial(run, *job) for job in jobs])
+    return max(statuses)
 
 
 @functools.cache
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Threads that stay: starting one costs as much as 100 000 events. A forked process gets its own."""
-    return ThreadPoolExecutor(threads, "evsim-voxelize")
+def _crew(size: int) -> Crew:
+    """Threads that stay: starting one costs as much as 100 000 events."""
+    return Crew(size)
 
 
 def _one_window(task: _Task, events: list[int], start: float, duration: float, parts: int) -> int:

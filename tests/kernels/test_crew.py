@@ -1,0 +1,120 @@
+"""Calls shared among threads: all made once, in order of beginning, whoever makes them; errors surface."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+
+import pytest
+
+from evsim.kernels.crew import Crew
+
+
+def crew_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("evsim-crew")}
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("pause", [0.0, 0.002])
+def test_every_call_is_made_once(size: int, count: int, pause: float) -> None:
+    crew, made = Crew(size), []
+
+    def call(number: int) -> int:
+        made.append(number)
+        return number * number
+
+    for _ in range(20):
+        made.clear()
+        results = crew.run([lambda number=number: call(number) for number in range(count)])
+        assert results == [number * number for number in range(count)]
+        assert sorted(made) == list(range(count))
+        time.sleep(pause)  # with one, threads have gone to sleep in between
+
+
+def test_threads_help() -> None:
+    crew, together = Crew(2), threading.Barrier(2, timeout=10)
+    for _ in range(3):
+        crew.run([together.wait, together.wait])  # either alone would wait for ever
+        time.sleep(0.01)
+
+
+def test_a_call_may_wait_for_an_earlier_one_with_any_number_of_threads() -> None:
+    for size in (1, 2, 3):
+        done = [threading.Event() for _ in range(9)]
+
+        def call(number: int, done: list[threading.Event] = done) -> bool:
+            earlier = number == 0 or done[number - 1].wait(10)
+            done[number].set()
+            return earlier
+
+        assert all(Crew(size).run([lambda number=number: call(number) for number in range(9)]))
+
+
+def test_a_call_that_nobody_needs_is_left_out() -> None:
+    crew = Crew(2)
+    assert crew.run([lambda: "own", lambda: "other"], all_needed=False)[0] == "own"
+    assert Crew(1).run([lambda: "own", lambda: pytest.fail("made")], all_needed=False) == ["own"]
+
+
+def test_calls_within_calls_are_made() -> None:
+    crew = Crew(2)
+    assert crew.run([lambda: crew.run([lambda: 1, lambda: 2]), lambda: 3]) == [[1, 2], 3]
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_an_error_surfaces_and_the_crew_goes_on(failing: int) -> None:
+    crew = Crew(2)
+
+    def call(number: int) -> int:
+        if number == failing:
+            raise ValueError(f"call {number}")
+        return number
+
+    with pytest.raises(ValueError, match=f"call {failing}"):
+        crew.run([lambda number=number: call(number) for number in range(3)])
+    assert crew.run([lambda: 5, lambda: 6]) == [5, 6]
+
+
+def test_callers_in_several_threads_get_their_own_results() -> None:
+    crew, wrong = Crew(2), []
+
+    def caller(number: int) -> None:
+        for _ in range(200):
+            if crew.run([lambda: number, lambda: -number]) != [number, -number]:
+                wrong.append(number)
+
+    callers = [threading.Thread(target=caller, args=(number,)) for number in range(1, 4)]
+    for thread in callers:
+        thread.start()
+    for thread in callers:
+        thread.join()
+    assert not wrong
+
+
+def test_threads_end_with_the_crew() -> None:
+    before = crew_threads()
+    crew = Crew(3)
+    assert crew_threads() == before  # none before there is work
+    crew.run([lambda: 1, lambda: 2])
+    started = crew_threads() - before
+    assert len(started) == 2
+    del crew
+    gc.collect()
+    for thread in started:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in started)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    crew = Crew(2)
+    crew.run([lambda: 1, lambda: 2])
+    child = os.fork()
+    if child == 0:
+        together = threading.Barrier(2, timeout=10)
+        os._exit(0 if sorted(crew.run([together.wait, together.wait])) == [0, 1] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
