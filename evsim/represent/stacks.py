@@ -56,7 +56,10 @@ def evinr_stack(
         first = int(positions(events.t, [window[0]], right=True)[0])
         last = int(positions(events.t, [window[1]])[0])
     if count < 1 or last - first < count:
-        raise InputError(f"{max(0, last - first)} events for {count} frames, expected one or more for each")
+        raise InputError(
+            f"{max(0, last - first)} events for {count} frames, expected one or more for each; take a longer "
+            "stretch or fewer frames (--train-resolution, half of them where the fit ends with twice as many)"
+        )
     sizes = np.full(count, (last - first) // count)
     sizes[: (last - first) % count] += 1
     edges = first + np.concatenate([[0], np.cumsum(sizes)])
