@@ -14,15 +14,18 @@ from evsim.models.variational.windows import SolvedWindow
 
 PLANES = ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2))
 """Row and column of a plane in its cell of 2x2 pixels, and its channel of R, G, B."""
-COARSE = 3
-"""Pixels of a plane, each way, over which differences between planes are taken for colour."""
+COARSE = 7
+"""Pixels, each way, whose mean brightness the planes know better than the mosaic as a whole."""
+PERIOD_TWO = np.array([1, 2, 1], np.float32) / 4
+"""A filter along one axis that removes what alternates from pixel to pixel, as a mosaic does."""
 
 
 class SolvedColorWindow:
     """One window in colour: each plane of the mosaic by itself at half resolution, detail from all pixels.
 
-    The grey solution of the whole mosaic has the detail that half resolution lacks. What it has more than
-    the plane of a pixel, enlarged, is detail in any colour, and is added to all three channels.
+    The grey solution of the whole mosaic has the detail that half resolution lacks, and the mosaic. What it
+    has more than the enlarged planes, less all that has the mosaic's period and all that is coarse, is detail
+    in any colour, and is added to all three channels.
     """
 
     def __init__(
@@ -55,15 +58,17 @@ class SolvedColorWindow:
         """float32 (T, H, W, 3) log intensity of red, green and blue."""
         grey, *planes = (window.at(times_us) for window in self._windows)
         channels = np.zeros((*grey.shape, 3), np.float32)
-        detail = np.empty_like(grey)
         for (row, column, channel), plane in zip(PLANES, planes, strict=True):
-            whole = enlarge_plane(plane, row, column)
-            channels[..., channel] += whole / (2 if channel == 1 else 1)
-            finer = (grey - whole)[:, row::2, column::2]
-            # Only what is finer than a plane: its brightness beside the other planes' is colour, not detail.
-            coarse = [cv2.blur(frame, (COARSE, COARSE), borderType=cv2.BORDER_REFLECT) for frame in finer]
-            detail[:, row::2, column::2] = finer - np.stack(coarse)
+            channels[..., channel] += enlarge_plane(plane, row, column) / (2 if channel == 1 else 1)
+        brightness = (channels[..., 0] + 2 * channels[..., 1] + channels[..., 2]) / 4
+        detail = np.stack([_detail(frame) for frame in grey - brightness])
         return channels + (detail - detail.mean((1, 2), keepdims=True))[..., None]
+
+
+def _detail(frame: NDArray[np.float32]) -> NDArray[np.float32]:
+    """float32 (H, W): what is finer than `COARSE` and does not alternate from pixel to pixel."""
+    smooth = cv2.sepFilter2D(frame, -1, PERIOD_TWO, PERIOD_TWO, borderType=cv2.BORDER_REFLECT_101)
+    return np.asarray(smooth - cv2.blur(smooth, (COARSE, COARSE), borderType=cv2.BORDER_REFLECT), np.float32)
 
 
 def _plane(events: Events, row: int, column: int) -> Events:
