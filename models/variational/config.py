@@ -19,9 +19,9 @@ class VariationalConfig:
     balance_thresholds: Literal["auto", "on", "off"] = "auto"
     """Choose the OFF threshold so that pixels do not drift; auto: where no threshold is given or recorded and
     there are events enough to tell."""
-    fidelity: float = 2.0
+    fidelity: float = 1.0
     """Weight of the squared distance from the events' levels."""
-    smoothness: float = 20.0
+    smoothness: float = 25.0
     """Weight of the squared change of that distance from one time sample to the next."""
     softening: float = 0.02
     """Gradient of log intensity below which the penalty is quadratic."""
