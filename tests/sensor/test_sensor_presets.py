@@ -47,6 +47,13 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "white_level": 1e4,
         "refractory_period_us": 100.0,
     },
+    "dvs128": {"contrast_threshold_spread": 0.021, "cutoff_hz": 3000.0, "latency_us": 15.0},
+    "davis240": {
+        "contrast_threshold_on": 0.1044,
+        "contrast_threshold_off": 0.1044,
+        "contrast_threshold_spread": 0.035,
+        "latency_us": 3.0,
+    },
     "voltmeter-dvs346": {"voltmeter_gain": 5.265, "voltmeter_dark_level": 20.0, "voltmeter_light_leak": 5e-9},
     "voltmeter-dvs240": {
         "voltmeter_gain": 4.4241,
