@@ -47,9 +47,9 @@ class RowBands:
         self._crew.run([functools.partial(function, *arguments, *band) for band in bands])
 
     def share(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Call ``function(*arguments)`` on all threads, which divide the work by `evsim.kernels.turns`.
+        """Call ``function(*arguments, thread)`` on all threads, which take pieces by `kernels.turns`.
 
-        The caller returns when it has found nothing left to begin; a thread that has not started by then is
-        not waited for.
+        thread: 0 for the caller, which returns when it has found nothing left to begin; a thread that has
+        not started by then is not waited for.
         """
-        self._crew.run([functools.partial(function, *arguments)] * self.threads, all_needed=False)
+        self._crew.share([functools.partial(function, *arguments, k) for k in range(self.threads)])

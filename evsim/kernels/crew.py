@@ -14,7 +14,14 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from evsim.kernels.turns import add_turns, await_change, make_turns, read_turn, wait_until
+from evsim.kernels.turns import (
+    add_turns,
+    await_change,
+    current_processor,
+    make_turns,
+    read_turn,
+    wait_until,
+)
 
 POSTED, DONE = 0, 1
 """Counters: times that work was posted, and calls that the threads of the crew have finished."""
@@ -26,20 +33,32 @@ asking for a lock that is taken would put the thread to sleep."""
 
 
 class _Work:
-    """The calls of one `Crew.run`, which threads take one after the other."""
+    """The calls of one caller. In order: threads take one after the other; else the k-th takes the k-th."""
 
-    def __init__(self, calls: Sequence[Callable[[], Any]]) -> None:
+    def __init__(self, calls: Sequence[Callable[[], Any]], in_order: bool) -> None:
         self.calls = calls
+        self.in_order = in_order
         self.results: list[Any] = [None] * len(calls)
         self.errors: dict[int, BaseException] = {}
-        self.taken = 0
+        self.begun = [False] * len(calls)
+        self.next = 0
         self.lent = 0
-        """How many calls were taken by threads of the crew."""
+        """How many calls were begun by threads of the crew."""
+
+    def begin(self, thread: int) -> int | None:
+        """The call that a thread is to make, 0 being the caller, or None."""
+        index = self.next if self.in_order else thread
+        if index >= len(self.calls) or self.begun[index]:
+            return None
+        self.begun[index] = True
+        self.next += self.in_order
+        self.lent += thread > 0
+        return index
 
     def do(self, index: int) -> None:
         try:
             self.results[index] = self.calls[index]()
-        except BaseException as error:  # raised again by `Crew.run`
+        except BaseException as error:  # raised again by the caller
             self.errors[index] = error
 
 
@@ -53,8 +72,11 @@ class _Board:
         self.work: _Work | None = None
         self.asleep: list[threading.Lock] = []
         self.stopped = False
+        self.processor = -1
+        """Where the caller was when it last posted work."""
 
     def post(self, work: _Work | None) -> None:
+        self.processor = current_processor()
         with self.lock:
             self.work = work
             add_turns(self.counters, POSTED, 1)
@@ -62,15 +84,12 @@ class _Board:
         for gate in asleep:
             gate.release()
 
-    def take(self, *, lend: bool) -> tuple[_Work, int] | None:
-        """The next call, or None if there is none."""
+    def take(self, thread: int) -> tuple[_Work, int] | None:
+        """The next call of a thread, or None if there is none."""
         with self.lock:
             work = self.work
-            if work is None or work.taken == len(work.calls):
-                return None
-            work.taken += 1
-            work.lent += lend
-            return work, work.taken - 1
+            index = None if work is None else work.begin(thread)
+            return None if work is None or index is None else (work, index)
 
     def close(self) -> int:
         """Let nobody take what is left; returns how many calls were lent."""
@@ -83,7 +102,19 @@ class _Board:
         self.post(None)
 
 
-def _help(board: _Board) -> None:
+def _leave_processor(processor: int) -> None:
+    """Move this thread elsewhere, if it may run elsewhere.
+
+    A system does so by itself, but only after many milliseconds for threads that are never idle for long.
+    """
+    allowed = os.sched_getaffinity(0)
+    others = allowed - {processor}
+    if others:
+        os.sched_setaffinity(0, others)
+        os.sched_setaffinity(0, allowed)
+
+
+def _help(board: _Board, thread: int) -> None:
     """What a thread of the crew does: look for calls, make them, sleep."""
     gate = threading.Lock()
     gate.acquire()
@@ -93,7 +124,7 @@ def _help(board: _Board) -> None:
         seen = read_turn(board.counters, POSTED)
         if board.stopped:
             return
-        found = board.take(lend=True)
+        found = board.take(thread)
         if found is not None:
             work, index = found
             work.do(index)
@@ -101,6 +132,8 @@ def _help(board: _Board) -> None:
             del found, work
             finished += 1
             continue
+        if 0 <= board.processor == current_processor():
+            _leave_processor(board.processor)
         # Without the interpreter lock: tell what is done, and look for more.
         if await_change(board.counters, DONE, finished, POSTED, seen, LOOKS, LOOKS_BEFORE_LOCK):
             finished = 0
@@ -124,31 +157,44 @@ class Crew:
         self._busy = threading.Lock()
         self._board: _Board | None = None
 
-    def run(self, calls: Sequence[Callable[[], Any]], *, all_needed: bool = True) -> list[Any]:
+    def run(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
         """Make the calls, the first one by the caller itself; returns what they return.
 
-        They are taken in order, so a call may wait for an earlier one. all_needed: False if a call that
-        nobody has begun when the first one returns need not be made; its result is None. Called within a
-        call, or by another thread meanwhile, the caller makes all of them. Raises what the first of them
-        raises.
+        They are begun in order, so a call may wait for an earlier one. Called within a call, or by another
+        thread meanwhile, the caller makes all of them. Raises what the first of them raises.
         """
-        if self.size == 1 or len(calls) < 2 or not self._busy.acquire(blocking=False):
-            return [call() for call in (calls if all_needed else calls[:1])]
-        try:
-            return self._run(_Work(calls), all_needed)
-        finally:
-            self._busy.release()
+        return self._run(_Work(calls, in_order=True))
 
-    def _run(self, work: _Work, all_needed: bool) -> list[Any]:
+    def share(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Make the first call, and the k-th by the k-th thread unless the first returns before it begins.
+
+        So what a call works on may stay in the cache of its thread. Results and errors as by `run`; the
+        result of a call that was not made is None.
+        """
+        return self._run(_Work(calls, in_order=False))
+
+    def _run(self, work: _Work) -> list[Any]:
+        if self.size == 1 or len(work.calls) < 2 or not self._busy.acquire(blocking=False):
+            while (index := work.begin(0)) is not None:
+                work.do(index)
+        else:
+            try:
+                self._run_together(work)
+            finally:
+                self._busy.release()
+        if work.errors:
+            raise work.errors[min(work.errors)]
+        return work.results
+
+    def _run_together(self, work: _Work) -> None:
         board, settled = self._ready_board(), False
         done = read_turn(board.counters, DONE)
-        work.taken = 1
+        own = work.begin(0)
         try:
             board.post(work)
-            work.do(0)
-            if all_needed:
-                while (found := board.take(lend=False)) is not None:
-                    work.do(found[1])
+            while own is not None:
+                work.do(own)
+                own = None if (found := board.take(0)) is None else found[1]
             lent = board.close()
             if lent:
                 wait_until(board.counters, DONE, done + lent)
@@ -157,9 +203,6 @@ class Crew:
             if not settled:  # interrupted: calls may go on, so nobody can count on these threads any more
                 board.stop()
                 self._board = None
-        if work.errors:
-            raise work.errors[min(work.errors)]
-        return work.results
 
     def _ready_board(self) -> _Board:
         if self._board is None or self._board.process != os.getpid():
@@ -167,6 +210,6 @@ class Crew:
             weakref.finalize(self, board.stop)
             for number in range(1, self.size):
                 threading.Thread(
-                    target=_help, args=(board,), name=f"evsim-crew-{number}", daemon=True
+                    target=_help, args=(board, number), name=f"evsim-crew-{number}", daemon=True
                 ).start()
         return self._board

@@ -64,10 +64,44 @@ def _offer_processor(typing_context: Any) -> Any:
     return types.none(), generate
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _processor(typing_context: Any) -> Any:
+    """The number of the processor that runs this, or -1 where the system does not tell."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if not hasattr(os, "sched_getaffinity"):
+            return context.get_constant(types.int32, -1)
+        kind = ir.FunctionType(ir.IntType(32), [])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_getcpu"), [])
+
+    return types.int32(), generate
+
+
+@njit(**LOOP)
+def current_processor() -> int:
+    """The number of the processor that runs this, or -1 where the system does not tell."""
+    return np.int64(_processor())
+
+
 @njit(**INLINE)
 def take(turns: NDArray[np.int64], which: int) -> int:
     """The value of a counter, which then is one higher: no two calls get the same."""
     return _add(turns, np.int64(which * SPACING), np.int64(1))
+
+
+@njit(**INLINE)
+def take_piece(turns: NDArray[np.int64], first: int, thread: int, threads: int, pieces: int) -> int:
+    """A piece of the work that nobody has begun, or -1.
+
+    Each of the threads has a counter from `first` on, for its own share of neighbouring pieces. It takes
+    those first, so that memory which one core has written comes back to that core, then helps the others.
+    """
+    for k in range(threads):
+        share = (thread + k) % threads
+        piece = share * pieces // threads + take(turns, first + share)
+        if piece < (share + 1) * pieces // threads:
+            return piece
+    return -1
 
 
 @njit(**LOOP)

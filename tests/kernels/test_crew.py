@@ -53,10 +53,26 @@ def test_a_call_may_wait_for_an_earlier_one_with_any_number_of_threads() -> None
         assert all(Crew(size).run([lambda number=number: call(number) for number in range(9)]))
 
 
-def test_a_call_that_nobody_needs_is_left_out() -> None:
+def test_a_shared_call_is_left_out_when_its_thread_comes_too_late() -> None:
+    assert Crew(1).share([lambda: "own", lambda: pytest.fail("made")]) == ["own", None]
     crew = Crew(2)
-    assert crew.run([lambda: "own", lambda: "other"], all_needed=False)[0] == "own"
-    assert Crew(1).run([lambda: "own", lambda: pytest.fail("made")], all_needed=False) == ["own"]
+    for _ in range(50):
+        own, other = crew.share([lambda: "own", lambda: "other"])
+        assert own == "own"
+        assert other in ("other", None)
+
+
+def test_shared_calls_stay_with_their_threads() -> None:
+    crew, together = Crew(3), threading.Barrier(3, timeout=10)
+
+    def call() -> int:
+        together.wait()
+        return threading.get_ident()
+
+    rounds = [crew.share([call] * 3) for _ in range(5)]
+    assert rounds == [rounds[0]] * 5
+    assert rounds[0][0] == threading.get_ident()
+    assert len(set(rounds[0])) == 3
 
 
 def test_calls_within_calls_are_made() -> None:

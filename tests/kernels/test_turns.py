@@ -11,41 +11,60 @@ from numpy.typing import NDArray
 
 from evsim.kernels.bands import RowBands
 from evsim.kernels.compiled import LOOP
-from evsim.kernels.turns import make_turns, take, wait_until
+from evsim.kernels.turns import make_turns, take, take_piece, wait_until
 
 
 @njit(**{**LOOP, "cache": False})
 def fill_and_sum(
-    pieces: int, done: NDArray[np.int64], sums: NDArray[np.int64], turns: NDArray[np.int64]
+    pieces: int,
+    done: NDArray[np.int64],
+    sums: NDArray[np.int64],
+    turns: NDArray[np.int64],
+    threads: int,
+    thread: int,
 ) -> None:
     """Mark every piece, then, when all are marked, add the marks up once for every piece."""
-    piece = take(turns, 0)
-    while piece < pieces:
+    piece = take_piece(turns, 1, thread, threads, pieces)
+    while piece >= 0:
         done[piece] += 1
-        take(turns, 1)
-        piece = take(turns, 0)
-    wait_until(turns, 1, pieces)
-    piece = take(turns, 2)
-    while piece < pieces:
+        take(turns, 0)
+        piece = take_piece(turns, 1, thread, threads, pieces)
+    wait_until(turns, 0, pieces)
+    piece = take_piece(turns, 1 + threads, thread, threads, pieces)
+    while piece >= 0:
         sums[piece] = done.sum()
-        piece = take(turns, 2)
+        piece = take_piece(turns, 1 + threads, thread, threads, pieces)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_every_piece_is_done_once_and_before_the_next_stage(threads: int) -> None:
-    bands, turns = RowBands(threads), make_turns(3)
-    for _ in range(200):
+@pytest.mark.parametrize("pieces", [1, 4, 37])
+def test_every_piece_is_done_once_and_before_the_next_stage(threads: int, pieces: int) -> None:
+    bands, turns = RowBands(threads), make_turns(1 + 2 * threads)
+    for _ in range(100):
         turns[:] = 0
-        done, sums = np.zeros(37, np.int64), np.zeros(37, np.int64)
-        bands.share(fill_and_sum, 37, done, sums, turns)
+        done, sums = np.zeros(pieces, np.int64), np.zeros(pieces, np.int64)
+        bands.share(fill_and_sum, pieces, done, sums, turns, threads)
         np.testing.assert_array_equal(done, 1)
-        np.testing.assert_array_equal(sums, 37)
+        np.testing.assert_array_equal(sums, pieces)
+
+
+def test_a_thread_takes_its_own_share_first() -> None:
+    turns, pieces = make_turns(3), []
+    for _ in range(10):
+        pieces.append(take_one(turns, 1, 3, 8))
+    assert pieces == [2, 3, 4, 5, 6, 7, 0, 1, -1, -1]
+
+
+@njit(**{**LOOP, "cache": False})
+def take_one(turns: NDArray[np.int64], thread: int, threads: int, pieces: int) -> int:
+    return take_piece(turns, 0, thread, threads, pieces)
 
 
 def test_an_error_of_any_thread_is_raised() -> None:
-    def fail() -> None:
+    def fail(thread: int) -> None:
         time.sleep(0.05)  # long enough for the other thread to start
-        raise ValueError("no such piece")
+        if thread:
+            raise ValueError("no such piece")
 
     with pytest.raises(ValueError, match="no such piece"):
         RowBands(2).share(fail)

@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from evsim.kernels.compiled import INLINE, LOOP, SPREAD
-from evsim.kernels.turns import take, wait_until
+from evsim.kernels.turns import take, take_piece, wait_until
 from evsim.sensor.sorting import Bins, Columns, scatter, tally, unpack
 from evsim.sensor.v2e.records import Fields, Light, Pass, Planes, Scratch
 from evsim.sensor.v2e.rows import ALL_LEAK, LABEL, ON, advance_row
@@ -22,9 +22,19 @@ NEAR_BORDER = 8
 """A dead time below 1 / NEAR_BORDER of the interval concerns few events."""
 
 
-BLOCKS, SCATTERED, ORDERED, PARTS, SCRATCH = 0, 1, 2, 3, 4
-"""Counters: blocks begun, blocks whose events are to be scattered, those that are, parts to be written, and
-threads, each of which has a scratch of its own: rows in the cache of another core are slow to come by."""
+ORDERED, FIRST_SHARE = 0, 1
+"""Counters: blocks whose events are in order; from FIRST_SHARE on three for each thread, see `counters`."""
+STAGES = 3
+RUN, SCATTER, UNPACK = 0, 1, 2
+
+ROWS_APART = 2
+"""Distance between the scratch rows of two threads: processors fetch ahead of a row, and lines that another
+core is writing are slow to come by."""
+
+
+def counters(threads: int) -> int:
+    """How many counters the passes need: for every stage the shares of the threads."""
+    return FIRST_SHARE + STAGES * threads
 
 
 @njit(**LOOP)
@@ -36,21 +46,22 @@ def run_blocks(
     scratch: Scratch,
     bins: Bins,
     turns: NDArray[np.int64],
+    threads: int,
+    thread: int,
 ) -> None:
-    """Rows of the blocks that nobody has begun, for any number of threads at once.
+    """Rows of the blocks that nobody has begun, on one of several threads.
 
     A block stops before the keys of a row that have no room; `resume_blocks` goes on with it. The crossings
     of that row stay in the scratch of its thread, which therefore begins no other block.
     """
-    blocks = bins.keys.shape[0]
-    own = take(turns, SCRATCH)
-    block = take(turns, BLOCKS)
-    while block < blocks:
-        _run_block(block, own, light, planes, fields, now, scratch, bins)
+    blocks, first = bins.keys.shape[0], FIRST_SHARE + RUN * threads
+    block = take_piece(turns, first, thread, threads, blocks)
+    while block >= 0:
+        _run_block(block, ROWS_APART * thread, light, planes, fields, now, scratch, bins)
         if bins.wanted[block] > 0:
-            bins.scratch[block] = own
+            bins.scratch[block] = ROWS_APART * thread
             return
-        block = take(turns, BLOCKS)
+        block = take_piece(turns, first, thread, threads, blocks)
 
 
 @njit(**LOOP)
@@ -65,20 +76,28 @@ def resume_blocks(
 
 @njit(**LOOP)
 def write_events(
-    height: int, slots: int, origin: int, bins: Bins, columns: Columns, turns: NDArray[np.int64]
+    height: int,
+    slots: int,
+    origin: int,
+    bins: Bins,
+    columns: Columns,
+    turns: NDArray[np.int64],
+    threads: int,
+    thread: int,
 ) -> None:
-    """Bring the events of all blocks into order and write their columns. For any number of threads."""
-    blocks = bins.keys.shape[0]
-    block = take(turns, SCATTERED)
-    while block < blocks:
+    """Bring the events of all blocks into order and write their columns, on one of several threads."""
+    blocks, first = bins.keys.shape[0], FIRST_SHARE + SCATTER * threads
+    block = take_piece(turns, first, thread, threads, blocks)
+    while block >= 0:
         scatter(block, block * height // blocks, (block + 1) * height // blocks, slots, bins)
         take(turns, ORDERED)
-        block = take(turns, SCATTERED)
+        block = take_piece(turns, first, thread, threads, blocks)
     wait_until(turns, ORDERED, blocks)
-    part = take(turns, PARTS)
-    while part < blocks:
+    first = FIRST_SHARE + UNPACK * threads
+    part = take_piece(turns, first, thread, threads, blocks)
+    while part >= 0:
         unpack(part * slots // blocks, (part + 1) * slots // blocks, origin, bins, columns)
-        part = take(turns, PARTS)
+        part = take_piece(turns, first, thread, threads, blocks)
 
 
 @njit(**SPREAD)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from evsim.errors import InputError
 from evsim.events import LEAK
 from evsim.kernels.bands import RowBands
-from evsim.kernels.turns import SPACING, make_turns
+from evsim.kernels.turns import make_turns
 from evsim.sensor import sorting
 from evsim.sensor.config import SensorConfig
 from evsim.sensor.fields import FrameFields, RandomFields, check_field
@@ -58,9 +58,9 @@ class V2ePixels:
         self._planes = self._make_planes(pattern)
         self._largest_leak = float(self._planes.leak_rate.max())
         blocks = 1 if threads == 1 else min(BLOCKS_PER_THREAD * threads, height)
-        self._scratch = _make_scratch(max(blocks, threads), width, self._real)
+        self._scratch = _make_scratch(max(blocks, linear.ROWS_APART * threads), width, self._real)
         self._bins = _make_bins(blocks, size, width * height // (2 * blocks) + 1024, 1024)
-        self._turns = make_turns(5)
+        self._turns = make_turns(linear.counters(threads))
         self._nothing = Fields(
             False,
             False,
@@ -243,7 +243,8 @@ class V2ePixels:
         blocks, height = self._bins.keys.shape[0], self._size[1]
         total = sorting.place_slots(blocks, now.slots, self._bins)
         columns = self._take_columns(total)
-        self._bands.share(linear.write_events, height, now.slots, origin, self._bins, columns, self._turns)
+        arguments = (height, now.slots, origin, self._bins, columns, self._turns, self._bands.threads)
+        self._bands.share(linear.write_events, *arguments)
         return columns
 
     def _direct_pass(self, light: Any, fields: Fields, now: Pass, origin: int, target: EventSum) -> int:
@@ -264,9 +265,8 @@ class V2ePixels:
         self._bins.wanted[:] = 0
         self._turns[:] = 0
         while True:
-            self._turns[linear.SCRATCH * SPACING] = 0
             arguments = (light, self._planes, fields, now, self._scratch)
-            self._bands.share(linear.run_blocks, *arguments, self._bins, self._turns)
+            self._bands.share(linear.run_blocks, *arguments, self._bins, self._turns, self._bands.threads)
             if not self._bins.wanted.any():
                 return
             while self._bins.wanted.any():
