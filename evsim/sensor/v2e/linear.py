@@ -9,8 +9,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from evsim.kernels.compiled import INLINE, LOOP, SPREAD
-from evsim.kernels.turns import take, take_piece, wait_until
-from evsim.sensor.sorting import Bins, Columns, scatter, tally, unpack
+from evsim.kernels.turns import add_turns, read_turn, take, take_piece, wait_until
+from evsim.sensor.sorting import Bins, Columns, place_slots, scatter, tally, unpack
 from evsim.sensor.v2e.records import Fields, Light, Pass, Planes, Scratch
 from evsim.sensor.v2e.rows import ALL_LEAK, LABEL, ON, advance_row
 from evsim.sensor.v2e.shots import BATCH, draw_shots, shot_candidates
@@ -22,8 +22,10 @@ NEAR_BORDER = 8
 """A dead time below 1 / NEAR_BORDER of the interval concerns few events."""
 
 
-ORDERED, FIRST_SHARE = 0, 1
-"""Counters: blocks whose events are in order; from FIRST_SHARE on three for each thread, see `counters`."""
+ORDERED, FINISHED, PLACED, FIRST_SHARE = 0, 1, 2, 3
+"""Counters: blocks whose events are in order; blocks that have their keys; PLACED is 1 when all places are
+known and the columns are large enough, more when a thread gave up; from FIRST_SHARE on three a thread."""
+GIVEN_UP = 1000
 STAGES = 3
 RUN, SCATTER, UNPACK = 0, 1, 2
 
@@ -35,6 +37,33 @@ core is writing are slow to come by."""
 def counters(threads: int) -> int:
     """How many counters the passes need: for every stage the shares of the threads."""
     return FIRST_SHARE + STAGES * threads
+
+
+@njit(**LOOP)
+def run_and_write(
+    light: Light,
+    planes: Planes,
+    fields: Fields,
+    now: Pass,
+    scratch: Scratch,
+    bins: Bins,
+    origin: int,
+    columns: Columns,
+    turns: NDArray[np.int64],
+    threads: int,
+    thread: int,
+) -> None:
+    """The whole pass on one of several threads: as `run_blocks`, `sorting.place_slots` and `write_events`.
+
+    Where keys or columns find no room it ends before `write_events`, and counter PLACED is not 1.
+    """
+    blocks = bins.keys.shape[0]
+    if _run_blocks(light, planes, fields, now, scratch, bins, turns, threads, thread):
+        room = place_slots(blocks, now.slots, bins) <= columns.t.size
+        add_turns(turns, PLACED, 1 if room else GIVEN_UP)
+    wait_until(turns, PLACED, 1)
+    if read_turn(turns, PLACED) == 1:
+        write_events(planes.base.shape[0], now.slots, origin, bins, columns, turns, threads, thread)
 
 
 @njit(**LOOP)
@@ -54,14 +83,34 @@ def run_blocks(
     A block stops before the keys of a row that have no room; `resume_blocks` goes on with it. The crossings
     of that row stay in the scratch of its thread, which therefore begins no other block.
     """
+    _run_blocks(light, planes, fields, now, scratch, bins, turns, threads, thread)
+
+
+@njit(**SPREAD)
+def _run_blocks(
+    light: Light,
+    planes: Planes,
+    fields: Fields,
+    now: Pass,
+    scratch: Scratch,
+    bins: Bins,
+    turns: NDArray[np.int64],
+    threads: int,
+    thread: int,
+) -> bool:
+    """As `run_blocks`; returns whether this thread finished the last block of all."""
     blocks, first = bins.keys.shape[0], FIRST_SHARE + RUN * threads
+    last = False
     block = take_piece(turns, first, thread, threads, blocks)
     while block >= 0:
         _run_block(block, ROWS_APART * thread, light, planes, fields, now, scratch, bins)
         if bins.wanted[block] > 0:
             bins.scratch[block] = ROWS_APART * thread
-            return
+            add_turns(turns, PLACED, GIVEN_UP)
+            break
+        last = take(turns, FINISHED) == blocks - 1
         block = take_piece(turns, first, thread, threads, blocks)
+    return last
 
 
 @njit(**LOOP)

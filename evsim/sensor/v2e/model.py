@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from evsim.errors import InputError
 from evsim.events import LEAK
 from evsim.kernels.bands import RowBands
-from evsim.kernels.turns import make_turns
+from evsim.kernels.turns import SPACING, make_turns
 from evsim.sensor import sorting
 from evsim.sensor.config import SensorConfig
 from evsim.sensor.fields import FrameFields, RandomFields, check_field
@@ -239,24 +239,36 @@ class V2ePixels:
         self._origin_us = origin_us
 
     def _linear_pass(self, light: Any, fields: Fields, now: Pass, origin: int) -> Columns:
-        self._list_keys(light, fields, now)
-        blocks, height = self._bins.keys.shape[0], self._size[1]
-        total = sorting.place_slots(blocks, now.slots, self._bins)
-        columns = self._take_columns(total)
-        arguments = (height, now.slots, origin, self._bins, columns, self._turns, self._bands.threads)
-        self._bands.share(linear.write_events, *arguments)
+        arguments = (light, self._planes, fields, now, self._scratch)
+        blocks, threads, turns = self._bins.keys.shape[0], self._bands.threads, self._turns
+        self._clear_keys(now)
+        placed = False
+        if self._outputs is not None:
+            # The memory for the events is there already, so that one call can do it all.
+            more = (self._bins, origin, self._outputs, turns, threads)
+            self._bands.share(linear.run_and_write, *arguments, *more)
+            placed = not self._bins.wanted.any()
+            if placed and turns[linear.PLACED * SPACING] == 1:
+                return self._take_columns(int(self._bins.slot_start[now.slots]))
+        if not placed:
+            self._list_keys(arguments)
+            sorting.place_slots(blocks, now.slots, self._bins)
+        columns = self._take_columns(int(self._bins.slot_start[now.slots]))
+        order = (self._size[1], now.slots, origin, self._bins, columns, turns, threads)
+        self._bands.share(linear.write_events, *order)
         return columns
 
     def _direct_pass(self, light: Any, fields: Fields, now: Pass, origin: int, target: EventSum) -> int:
-        self._list_keys(light, fields, now)
+        self._clear_keys(now)
+        self._list_keys((light, self._planes, fields, now, self._scratch))
         blocks, (width, height) = self._bins.keys.shape[0], self._size
         shares, out = target.shares(origin, now.slots), target.out.reshape(-1)
         arguments = (height, width, target.rule(), shares, self._bins, out)
         self._bands.split(direct.add_blocks, blocks, blocks, *arguments)
         return int(self._bins.filled.sum())
 
-    def _list_keys(self, light: Any, fields: Fields, now: Pass) -> None:
-        """Move all signals; leaves the keys of their events, block by block and row by row."""
+    def _clear_keys(self, now: Pass) -> None:
+        """Make ready for the keys of an interval."""
         blocks, height = self._bins.keys.shape[0], self._size[1]
         if self._bins.histogram.shape[1] < now.slots:
             self._bins = _widen(self._bins, now.slots)
@@ -264,14 +276,19 @@ class V2ePixels:
         self._bins.filled[:] = 0
         self._bins.wanted[:] = 0
         self._turns[:] = 0
+
+    def _list_keys(self, arguments: tuple[Any, ...]) -> None:
+        """Move all signals; leaves the keys of their events, block by block and row by row.
+
+        Goes on where blocks have stopped for lack of room.
+        """
         while True:
-            arguments = (light, self._planes, fields, now, self._scratch)
-            self._bands.share(linear.run_blocks, *arguments, self._bins, self._turns, self._bands.threads)
-            if not self._bins.wanted.any():
-                return
             while self._bins.wanted.any():
                 self._bins = _grow(self._bins)
                 linear.resume_blocks(*arguments, self._bins)
+            self._bands.share(linear.run_blocks, *arguments, self._bins, self._turns, self._bands.threads)
+            if not self._bins.wanted.any():
+                return
 
     def _long_pass(self, light: Any, fields: Fields, now: Pass, origin: int) -> Columns:
         crossings = self._crossings()
