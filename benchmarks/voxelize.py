@@ -277,7 +277,7 @@ def main() -> None:
             worst = np.abs(voxel_grid(events, bins).reshape(-1) - exact).max()
             case = f"{n:.0e} events, {kind}, {label} (largest difference from a float64 sum {worst:.1e})"
             # Some calls in a row, as in use: after another variant the caches and the second thread are cold.
-            rows = measure(variants(events, bins, arguments.threads), arguments.runs, 5 if n <= 10**6 else 1)
+            rows = measure(variants(events, bins, arguments.threads), arguments.runs, 20 if n <= 10**6 else 1)
             table(case, rows, n, "ms")
     if "small" not in arguments.cases:
         return

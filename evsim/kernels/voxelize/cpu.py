@@ -65,7 +65,8 @@ def voxelize(
     _planes, height, width = out.shape
     start, duration, steps, offset, interpolation, edge = placement
     # The loops are compiled for whole arrays; a view with strides would have them compiled once more.
-    start, duration, ranges = (np.ascontiguousarray(array) for array in (start, duration, ranges))
+    start, duration = np.ascontiguousarray(start), np.ascontiguousarray(duration)
+    ranges = np.ascontiguousarray(ranges)
     rule = (steps, offset, interpolation == "linear", edge == "clamp", t.dtype.kind in "iu")
     total = int(ranges[-1, 1] - ranges[0, 0])
     cells = height * width * (1 if layout.on == layout.off else 2)
