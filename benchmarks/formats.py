@@ -3,14 +3,14 @@
     python benchmarks/formats.py [--events 100000000] [--folder DIR]
 
 Builds one HDF5 file of about 1.3 GB in a temporary folder and deletes it. Windows are opened and read with a
-warm cache. Rates are input bytes per second of wall time, each including the flush to the disk.
+warm cache. Rates are bytes of that file per second of wall time, each including the flush to the disk; every
+timed run begins alike, see `level`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -87,31 +87,63 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def level(folder: Path, size: int) -> None:
+    """The same start for each run: nothing waits for the disk, and a file of this size has just been removed.
+
+    Its memory is then free again. A virtual machine hands free memory back to its host after a while, and
+    whoever needs it next waits for every page: without this that is half the time of one run and of another
+    nothing, by chance and by the order of the runs.
+    """
+    os.sync()
+    path = folder / "level"
+    with path.open("wb") as file:
+        for _ in range(-(-size >> 20)):
+            file.write(bytes(1 << 20))
+    path.unlink()
+
+
 def measured_rates(source: Path, folder: Path, repeats: int) -> dict[str, list[float]]:
     """Bytes of the source per second, for a plain copy first, then for packing and for the way back."""
     size = source.stat().st_size
     copy, packed, back = folder / "copy.h5", folder / "packed", folder / "back.h5"
-    rates: dict[str, list[float]] = {"copy": [], "pack rled --memmap": [], "back to HDF5": []}
+    works: dict[str, Callable[[], object]] = {
+        "copy": lambda: copied(source, copy),
+        "pack rled --memmap": lambda: pack_rled(source, packed, memmap=True),
+        "back to HDF5": lambda: convert(packed / source.stem, back),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
-        rates["copy"].append(size / seconds(lambda: copied(source, copy)))
-        rates["pack rled --memmap"].append(size / seconds(lambda: pack_rled(source, packed, memmap=True)))
-        rates["back to HDF5"].append(size / seconds(lambda: convert(packed / source.stem, back)))
-        copy.unlink()
+        for name, work in works.items():
+            level(folder, size)
+            rates[name].append(size / seconds(work))
+            copy.unlink(missing_ok=True)
         back.unlink()
         shutil.rmtree(packed)
     return rates
 
 
-def evsim(*words: str) -> None:
-    """The command in a process of its own."""
-    subprocess.run([sys.executable, "-m", "evsim", *words], check=True, capture_output=True)
+COMMAND = """
+import atexit
+from pathlib import Path
+from evsim.cli.main import main
+peak = lambda: [line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line]
+atexit.register(lambda: print(peak()[0].split()[1]))
+main()
+"""
+
+
+def evsim(*words: str) -> float:
+    """The command in a process of its own, and that process's peak memory in MiB."""
+    command = [sys.executable, "-c", COMMAND, *words]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return int(done.stdout.splitlines()[-1]) / 1024
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=100_000_000)
     parser.add_argument("--folder", type=Path, default=None)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
@@ -130,10 +162,9 @@ def main() -> None:
             copy = copy or rate
             shown = ", ".join(f"{one / 1e9:.2f}" for one in found)
             print(f"{title}: {rate / 1e9:.2f} GB/s ({shown}), {100 * rate / copy:.0f} % of the copy")
-        evsim("pack", "rled", str(source), "-o", str(folder / "packed"), "--memmap")
-        evsim("convert", str(folder / "packed" / "recording"), str(folder / "back.h5"))
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        print(f"peak memory of the commands: {peak:.0f} MiB")
+        packed = evsim("pack", "rled", str(source), "-o", str(folder / "packed"), "--memmap")
+        back = evsim("convert", str(folder / "packed" / "recording"), str(folder / "back.h5"))
+        print(f"peak memory of the commands: pack {packed:.0f} MiB, back {back:.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ import numpy as np
 from evsim.errors import EvsimError, FormatError, InputError
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+RESERVE = 64 << 20
+"""Bytes of the disk that a file of at least this length asks for at a time."""
 INSTALL_PLUGIN = "pip install 'evsim[formats]' (or pip install hdf5plugin)"
 
 
@@ -153,7 +155,8 @@ class SurvivingFile:
     def __init__(self, path: Path) -> None:
         self.failure: OSError | None = None
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        self._position = 0
+        self._position = self._end = self._reserved = 0
+        self._reserves = hasattr(os, "posix_fallocate")
         self._kept: list[tuple[int, bytes]] = []
 
     def raise_failure(self) -> None:
@@ -166,7 +169,11 @@ class SurvivingFile:
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             try:
-                os.close(descriptor)
+                try:
+                    if os.fstat(descriptor).st_size > self._end:
+                        os.ftruncate(descriptor, self._end)
+                finally:
+                    os.close(descriptor)
             except OSError as error:
                 self.failure = self.failure or error
 
@@ -185,6 +192,8 @@ class SurvivingFile:
         view = memoryview(data).cast("B")
         start = self._position
         self._position += len(view)
+        self._end = max(self._end, self._position)
+        self._reserve()
         done = 0
         while done < len(view) and self.failure is None:
             try:
@@ -217,6 +226,7 @@ class SurvivingFile:
     def truncate(self, size: int | None = None) -> int:
         """As io.RawIOBase.truncate."""
         length = self._position if size is None else size
+        self._end, self._reserved = length, 0
         if self.failure is None:
             try:
                 os.ftruncate(self._descriptor, length)
@@ -227,6 +237,15 @@ class SurvivingFile:
     def flush(self) -> None:
         """Nothing is buffered here."""
 
+    def _reserve(self) -> None:
+        """Ask for the next blocks of a large file together, which takes less time than one by one."""
+        if not self._reserves or self._end < max(RESERVE, self._reserved):
+            return
+        try:
+            os.posix_fallocate(self._descriptor, self._end, RESERVE)
+            self._reserved = self._end + RESERVE
+        except OSError:
+            self._reserves = False  # a write will say so if there really is no room
+
     def _size(self) -> int:
-        ends = [offset + len(data) for offset, data in self._kept]
-        return max([os.fstat(self._descriptor).st_size, *ends])
+        return self._end

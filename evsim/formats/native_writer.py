@@ -79,7 +79,14 @@ class NativeWriter(Hdf5Writer):
         self._index = MillisecondIndex(resizable(file, "ms_to_idx", "<u8", **self._filters))
 
     def _write(self, events: Events) -> None:
-        columns = {"xs": events.x, "ys": events.y, "ts": events.t, "ps": events.p.view(bool)}
+        # Below 32768 the bits of both types are the same.
+        kind = self._columns["xs"].dtype
+        columns = {
+            "xs": events.x.view(kind),
+            "ys": events.y.view(kind),
+            "ts": events.t,
+            "ps": events.p.view(bool),
+        }
         if events.label is not None:
             columns["labels"] = events.label
         self._index.extend(events.t)

@@ -24,6 +24,8 @@ from evsim.formats.units import TimeUnit
 
 BLOCK = 1 << 18
 """Events read at a time: enough to hide the cost of a call, few enough that columns stay in the cache."""
+RELEASE_EVERY = 8
+"""Blocks between two releases of memory: some of them still wait to be written and would be fetched again."""
 
 R = TypeVar("R", bound="Recording")
 
@@ -281,12 +283,13 @@ class IndexedRecording(Recording):
         return int(self._times(0, 1)[0]) if len(self) else None
 
     def _blocks(self) -> Iterator[Events]:
-        for start in range(0, len(self), BLOCK):
+        for number, start in enumerate(range(0, len(self), BLOCK)):
             yield self._read(start, min(start + BLOCK, len(self)))
-            self._release()
+            if number % RELEASE_EVERY == RELEASE_EVERY - 1:
+                self._release()
 
     def _release(self) -> None:
-        """Let go of memory that the blocks read so far took; called between blocks."""
+        """Let go of memory that the blocks read so far took; called every few blocks."""
 
 
 def search_times(

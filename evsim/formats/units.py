@@ -141,6 +141,8 @@ def to_polarity(column: NDArray[Any], path: str | os.PathLike[str], place: str) 
         raise FormatError(path, f"polarities are {column.dtype}, expected numbers", place=place)
     if column.dtype == np.bool_:
         return column.view(np.uint8)
+    if column.dtype == np.uint8 and column.size and column.max() <= 1:
+        return column
     on = column > 0
     if column.dtype.kind != "b":
         other = ~(on & (column == 1) | (column == 0) | (column == -1))

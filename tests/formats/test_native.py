@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -287,6 +288,26 @@ def test_a_refused_write_is_kept_and_read_back(tmp_path: Path, monkeypatch: pyte
     file.close()
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_space_asked_for_ahead_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    asked = []
+
+    def reserve(descriptor: int, start: int, length: int) -> None:
+        asked.append(length)
+        if refused:
+            raise OSError(95, "Operation not supported")
+        os.ftruncate(descriptor, start + length)
+
+    save_events(make_events(70_000, width=40, height=30), tmp_path / "plain.h5")
+    monkeypatch.setattr("evsim.formats.hdf5.RESERVE", 1 << 16)
+    monkeypatch.setattr("os.posix_fallocate", reserve, raising=False)
+    save_events(make_events(70_000, width=40, height=30), tmp_path / "reserved.h5")
+    assert (len(asked) == 1) == refused
+    assert (tmp_path / "reserved.h5").read_bytes() == (tmp_path / "plain.h5").read_bytes()
+
+
 def write_foreign(path: Path, events: Events, **changes: Any) -> Path:
     """A file as other writers of this family make it, with parts replaced or left out (None)."""
     parts: dict[str, Any] = {
@@ -371,6 +392,7 @@ def test_another_layout_with_the_same_columns_is_left_alone(tmp_path: Path, even
         ({"events__xs": np.full(5000, -1, np.int16)}, "-1"),
         ({"events__ys": np.full(5000, 30, np.int16)}, "outside the sensor"),
         ({"events__ps": np.full(5000, 3, np.int8)}, "polarity is 3"),
+        ({"events__ps": np.full(5000, 255, np.uint8)}, "polarity is 255"),
         ({"events__xs": np.array([b"a"] * 5000)}, "expected numbers"),
         ({"image": np.zeros((30, 40), np.uint8), "image_time": np.nan}, "timestamp is nan"),
         ({"image": np.zeros((30, 40), np.float32)}, "expected uint8"),
