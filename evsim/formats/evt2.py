@@ -8,11 +8,18 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evsim.errors import FormatError
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
 from evsim.formats.npy import abandon_file
-from evsim.formats.prophesee import ORIGIN, TIME_BASE, head_encoding, header_size, read_header
+from evsim.formats.prophesee import (
+    EVT21,
+    ORIGIN,
+    TIME_BASE,
+    head_encoding,
+    header_size,
+    read_header,
+    require_encoding,
+)
 from evsim.formats.words import Decoded, State, WordRecording, carried, unwrapped
 from evsim.formats.writer import EventWriter
 
@@ -26,20 +33,19 @@ RESTARTS = "times the file's clock started again; times run on"
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """True for a header that names EVT2."""
-    return head_encoding(head) == "EVT2"
+    """True for a header that names EVT2, or EVT2.1, which opening refuses by name."""
+    return head_encoding(head) in ("EVT2", *EVT21)
 
 
 class Evt2Recording(WordRecording):
     """An EVT2 file; other words than events and times (triggers, ...) are passed over.
 
-    Raises InputError when the size must be told.
+    Raises InputError when the size must be told, and for EVT2.1.
     """
 
     def __init__(self, path: Path, *, size: tuple[int, int] | None = None, unit: str | None = None) -> None:
         header = read_header(path)
-        if header.encoding not in ("EVT2", ""):
-            raise FormatError(path, f"is {header.encoding}, expected EVT2", place="header")
+        require_encoding(path, header, "EVT2")
         self._base = header.time_base
         super().__init__(
             path,

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evsim.errors import FormatError
 from evsim.formats.catalogue import Format, register
 from evsim.formats.evt2 import NOT_TIMED, RESTARTS
-from evsim.formats.prophesee import head_encoding, header_size, read_header
+from evsim.formats.prophesee import head_encoding, header_size, read_header, require_encoding
 from evsim.formats.words import Decoded, State, WordRecording, carried, unwrapped
 
 ADDR_Y, ADDR_X, VECT_BASE_X, VECT_12, VECT_8, TIME_LOW, TIME_HIGH = 0, 2, 3, 4, 5, 6, 8
@@ -30,8 +29,7 @@ class Evt3Recording(WordRecording):
 
     def __init__(self, path: Path, *, size: tuple[int, int] | None = None, unit: str | None = None) -> None:
         header = read_header(path)
-        if header.encoding not in ("EVT3", ""):
-            raise FormatError(path, f"is {header.encoding}, expected EVT3", place="header")
+        require_encoding(path, header, "EVT3")
         super().__init__(
             path,
             "evt3",

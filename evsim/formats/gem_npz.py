@@ -26,7 +26,7 @@ from evsim.formats.npy_stream import HEADER_ERRORS
 from evsim.formats.npz import ZIP_ERRORS, write_archive
 from evsim.formats.recording import RecordedImage
 from evsim.formats.rled_layout import sensor_size
-from evsim.formats.units import check_unit
+from evsim.formats.units import SAMPLE, decide_unit
 from evsim.formats.writer import EventWriter
 
 EXPOSURES = ("exp_start1", "exp_end1", "exp_start2", "exp_end2")
@@ -65,7 +65,8 @@ class GemRecording(ColumnRecording):
 
     The images are the two blurry frames at the end of their exposures, in their own size; `sharp_images`
     are the ground truth. The size of the event sensor follows from that of the images and scale_factor.
-    Raises FormatError for damaged files, InputError when the size must be told.
+    Whole times are microseconds. Raises FormatError for damaged files, InputError when the size must be told,
+    or the unit of fractional times.
     """
 
     def __init__(self, path: Path, *, size: tuple[int, int] | None = None, unit: str | None = None) -> None:
@@ -81,7 +82,7 @@ class GemRecording(ColumnRecording):
             "gem_npz",
             size or _size(path, arrays),
             {name: Column(column, PLAIN[name]) for name, column in columns.items()},
-            unit=check_unit(unit) or "us",
+            unit=decide_unit(path, columns["t"][:SAMPLE], unit),
             t_origin=int(_scalar(path, arrays, "t_origin")) if "t_origin" in arrays else None,
             subpixel=subpixel,
             attributes={name: _scalar(path, arrays, name) for name in EXPOSURES},

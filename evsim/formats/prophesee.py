@@ -6,12 +6,15 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from evsim.errors import FormatError
+from evsim.errors import FormatError, InputError
 from evsim.formats.rled_layout import sensor_size
 from evsim.formats.words import header_fields, header_lines
 
 TIME_BASE, ORIGIN = "evsim_time_base_us", "evsim_t_origin_us"
 """Header fields of evsim's own: what the file's short clock leaves out, and `t_origin`; others skip them."""
+
+EVT21 = ("EVT21", "EVT2.1")
+"""What headers call EVT2.1."""
 
 
 class RawHeader(NamedTuple):
@@ -56,6 +59,17 @@ def head_encoding(head: bytes) -> str:
     if found := re.search(r"^% evt (\d+)\.?(\d*)", text, re.M | re.I):
         return f"EVT{found[1]}" + (f".{found[2]}" if found[2].strip("0") else "")
     return "DAT" if re.search(r"^% version", text, re.M | re.I) else ""
+
+
+def require_encoding(path: Path, header: RawHeader, wanted: str) -> None:
+    """Raise InputError for EVT2.1, which no reader here decodes, FormatError for another than `wanted`."""
+    if header.encoding in EVT21:
+        raise InputError(
+            f"{path}: is EVT2.1, 64-bit words with 32 pixels each, which evsim does not read; convert it to "
+            "DAT first (metavision_file_to_dat of the Metavision SDK), or record EVT2 or EVT3"
+        )
+    if header.encoding not in (wanted, ""):
+        raise FormatError(path, f"is {header.encoding}, expected {wanted}", place="header")
 
 
 def header_size(path: Path, header: RawHeader, given: tuple[int, int] | None) -> tuple[int, int]:

@@ -273,6 +273,58 @@ def test_gem_events_out_of_order_are_sorted_and_counted(tmp_path: Path) -> None:
         assert sum(recording.repairs.values()) == 1
 
 
+def write_gem(path: Path, **columns: Any) -> Path:
+    """A published sample of four events on 4x4 pixels, with some columns replaced."""
+    events = {"t": np.arange(4) * 10, "x": np.arange(4), "y": np.arange(4), "p": np.array([1, -1, 1, -1])}
+    bounds = {"exp_start1": 0, "exp_end1": 1, "exp_start2": 2, "exp_end2": 3}
+    blur = np.zeros((3, 4, 4), np.uint8)
+    events.update(columns)
+    np.savez(path, events=np.array(events, dtype=object), blur1=blur, scale_factor=1, **bounds)
+    return path
+
+
+def test_gem_events_between_pixels_stay_there_and_are_rounded_on_demand(tmp_path: Path) -> None:
+    path = write_gem(tmp_path / "a.npz", x=np.array([0, 1.5, 2.25, 3.75]))
+    with open_events(path) as recording:
+        assert recording.subpixel
+        assert recording.events().x.tolist() == [0, 1.5, 2.25, 3.75]
+        assert recording.events().y.tolist() == [0, 1, 2, 3]
+    with pytest.raises(InputError, match="--round"):
+        convert(path, tmp_path / "a.h5")
+    said = convert(path, tmp_path / "a.h5", round_coordinates=True)
+    assert any("3 events were moved" in line for line in said)
+    with open_events(tmp_path / "a.h5") as recording:
+        assert recording.events().x.tolist() == [0, 2, 2, 3]  # 3.75 would leave the sensor
+
+
+def test_whole_gem_coordinates_stored_as_floats_are_pixels(tmp_path: Path) -> None:
+    with open_events(write_gem(tmp_path / "a.npz", x=np.arange(4.0), y=np.arange(4.0))) as recording:
+        assert not recording.subpixel
+        assert recording.events().x.dtype == np.uint16
+
+
+def test_fractional_gem_times_need_a_unit(tmp_path: Path) -> None:
+    path = write_gem(tmp_path / "a.npz", t=np.array([0, 0.25, 0.5000001, 2.0]))
+    with pytest.raises(InputError, match="--unit"):
+        open_events(path)
+    with open_events(path, unit="s") as recording:
+        assert recording.events().t.tolist() == [0, 250_000, 500_000, 2_000_000]
+        assert recording.rounded_times > 0
+        assert recording.exposures == ((0, 1e6), (2e6, 3e6))
+        assert [image.t_us for image in recording.images()] == [1e6]
+    with open_events(path, unit="us") as recording:
+        assert recording.events().t.tolist() == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize("lines", [["evt 2.1", "format EVT21;height=8;width=8"], ["evt 2.1"]])
+def test_evt21_is_refused_by_name_with_a_way_out(tmp_path: Path, lines: list[str]) -> None:
+    path = tmp_path / "a.raw"
+    path.write_bytes("".join(f"% {line}\n" for line in [*lines, "end"]).encode() + bytes(64))
+    for told in (None, "evt2", "evt3"):
+        with pytest.raises(InputError, match=r"EVT2\.1.*metavision_file_to_dat"):
+            open_events(path, size=(8, 8), format=told)
+
+
 def test_time_lens_folder_pairs_files_with_images(tmp_path: Path) -> None:
     events = column_events(range(1, 1001))
     colour = np.random.default_rng(0).integers(0, 256, (3, 30, 40, 3), np.uint8)
