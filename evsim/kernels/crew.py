@@ -76,12 +76,14 @@ class _Board:
         """Where the caller was when it last posted work."""
 
     def post(self, work: _Work | None) -> None:
+        """Tell all threads; wakes as many as there are calls for, or all to end."""
         self.processor = current_processor()
         with self.lock:
             self.work = work
             add_turns(self.counters, POSTED, 1)
-            asleep, self.asleep = self.asleep, []
-        for gate in asleep:
+            wanted = len(self.asleep) if work is None or not work.in_order else len(work.calls) - 1
+            woken, self.asleep = self.asleep[:wanted], self.asleep[wanted:]
+        for gate in woken:
             gate.release()
 
     def take(self, thread: int) -> tuple[_Work, int] | None:
