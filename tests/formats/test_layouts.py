@@ -19,7 +19,6 @@ from evsim.formats import convert, create_events, open_events, save_events
 from evsim.formats.evreal import EvrealRecording
 from evsim.formats.gem_npz import GemRecording
 from evsim.formats.sidecar import index_path
-from evsim.models.reconstruction import padding
 
 EPOCH = 1_700_000_000_000_000
 
@@ -183,16 +182,6 @@ def test_evreal_folder_is_read_and_written_as_published(parity: Path, tmp_path: 
     counts = np.diff(last, prepend=last[0])[: len(times) - 1]
     np.testing.assert_array_equal(counts, arrays["between_frames_meta"][:, 3])
     np.testing.assert_allclose(np.array(times[:-1]) / 1e6, arrays["between_frames_meta"][:, 0], atol=1e-6)
-
-
-@pytest.mark.needs_parity
-def test_evreal_padding_is_the_published_one(parity: Path) -> None:
-    cases = json.loads((parity / "evreal_crop.json").read_text())
-    for row in cases["rows"]:
-        case = dict(zip(cases["columns"], row))
-        multiple = 2 ** case["num_encoders"]
-        assert padding(case["width"], multiple) == (case["left"], case["right"])
-        assert padding(case["height"], multiple) == (case["top"], case["bottom"])
 
 
 def eger(events: Events, start: int, end: int, target: float, bins: int = 16) -> np.ndarray:
