@@ -72,8 +72,17 @@ def _table(result: Mapping[str, Any], indent: str = "  ") -> list[str]:
         if isinstance(value, Mapping) and value:
             lines += [f"{indent}{words}", *_table(value, indent + "  ")]
         else:
-            lines.append(f"{indent}{words:<{width}}  {_text(value)}")
+            first, *rest = _lines(value)
+            lines.append(f"{indent}{words:<{width}}  {first}")
+            lines += [f"{indent}{'':<{width}}  {line}" for line in rest]
     return lines
+
+
+def _lines(value: Any) -> list[str]:
+    """A list of sentences as one line each: they hold commas themselves."""
+    if isinstance(value, (list, tuple)) and any(isinstance(item, str) and " " in item for item in value):
+        return [_text(item) for item in value]
+    return [_text(value)]
 
 
 def _text(value: Any) -> str:

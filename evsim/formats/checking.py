@@ -63,6 +63,8 @@ def defects(recording: Recording) -> Iterator[Defect]:
     yield from _guarded(_image_defects(recording), recording)
     if found.readable and found.sorted:
         yield from _guarded(recording.own_defects(), recording)
+    elif type(recording).own_defects is not Recording.own_defects:
+        yield Defect("indices", "were not checked: that needs readable events in order of time")
 
 
 def _event_defects(recording: Recording, found: _Found) -> Iterator[Defect]:

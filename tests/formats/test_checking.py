@@ -57,6 +57,7 @@ def test_every_defect_is_reported_with_its_place(recording: Path) -> None:
     assert found["attribute num_events"] == "is 4999, and the file holds 5000"
     assert "attribute num_pos" in found
     assert found["image 1"] == "is at 2.0 us after 5000.0 us"
+    assert "not checked" in found["indices"]
 
 
 def test_wrong_indices_are_reported(recording: Path) -> None:
@@ -89,11 +90,14 @@ def test_a_file_that_cannot_be_opened_is_one_defect(recording: Path) -> None:
     assert "damaged or cut short" in defect.message
 
 
-def test_the_command_prints_defects_and_exits_with_2(recording: Path) -> None:
+def test_the_command_prints_a_line_for_each_defect_and_exits_with_2(recording: Path) -> None:
     sound = CliRunner().invoke(cli, ["info", str(recording), "--check"])
     assert (sound.exit_code, "none" in sound.output) == (0, True)
     with h5py.File(recording, "r+") as file:
         file["events/xs"][1234] = 77
+        file.attrs["num_pos"] = -1
     damaged = CliRunner().invoke(cli, ["info", str(recording), "--check"])
     assert damaged.exit_code == 2
-    assert "event 1234: x is 77" in damaged.output
+    *_, first, second = (line.strip() for line in damaged.output.splitlines())
+    assert "event 1234: x is 77" in first
+    assert second.startswith("attribute num_pos: is -1")
