@@ -133,11 +133,11 @@ class TextRecording(Recording):
         inside = np.flatnonzero((index["events"] > 0) & (index["last"] >= t0) & (index["first"] < t1))
         if not len(inside):
             return self.empty()
-        rounded = self.rounded_times
+        counted = self.rounded_times, dict(self.repairs)
         parts = [self.empty()]
         for block in self._parsed(index, int(inside[0]), int(inside[-1]) + 1):
             parts.append(self._check(block, int(index["events"][: inside[0]].sum()), None).between(t0, t1))
-        self.rounded_times = rounded
+        self.rounded_times, self.repairs = counted
         return Events.concatenate(parts)
 
     def _blocks(self) -> Iterator[Events]:
@@ -168,21 +168,25 @@ class TextRecording(Recording):
             times - self._shift,
             to_pixels(x, self.path, place),
             to_pixels(y, self.path, place),
-            to_polarity(p, self.path, place),
+            to_polarity(self._repaired(p), self.path, place),
             self.width,
             self.height,
             self.t_origin,
             self._labels(label[0], place) if label else None,
         )
 
+    def _repaired(self, polarity: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The polarity column without what old writers of this format did to it."""
+        return polarity
+
     def _labels(self, column: NDArray[np.float64], place: str) -> NDArray[np.uint8]:
         raise FormatError(self.path, "has five columns, expected four", place=place)
 
     def _indexed(self) -> Arrays:
         if self._index is None:
-            counted = self.rounded_times
+            counted = self.rounded_times, dict(self.repairs)
             self._index = kept_index(self.path, self.format, self._build_index)
-            self.rounded_times = counted
+            self.rounded_times, self.repairs = counted
         return self._index
 
     def _build_index(self) -> Arrays:

@@ -159,10 +159,7 @@ class V2eRecording(IndexedRecording):
         place = f"events {start}..{stop - 1}"
         table = self._table(start, stop, slice(0, 4))
         t, x, y, p = (np.ascontiguousarray(column) for column in table.T)
-        old = p == OLD_OFF if p.dtype.itemsize > 2 else np.zeros(len(p), bool)
-        if old.any():
-            self.repairs[REPAIRED] = self.repairs.get(REPAIRED, 0) + int(np.count_nonzero(old))
-            p = np.where(old, 0, p)
+        p = repaired_polarity(p, self.repairs)
         return Events(
             self._run_on(t, start),
             to_pixels(x, self.path, place),
@@ -175,6 +172,15 @@ class V2eRecording(IndexedRecording):
 
     def _times(self, start: int, stop: int) -> NDArray[np.int64]:
         return self._run_on(self._table(start, stop, slice(0, 1))[:, 0], start)
+
+
+def repaired_polarity(p: NDArray[Any], repairs: dict[str, int]) -> NDArray[Any]:
+    """The column with 0 in place of what old versions wrote for OFF, which is counted in `repairs`."""
+    old = p == OLD_OFF if p.dtype.itemsize > 2 else np.zeros(len(p), bool)
+    if not old.any():
+        return p
+    repairs[REPAIRED] = repairs.get(REPAIRED, 0) + int(np.count_nonzero(old))
+    return np.where(old, 0, p)
 
 
 class V2eWriter(Hdf5Writer):

@@ -12,6 +12,7 @@ from evsim.errors import FormatError
 from evsim.events import SHOT_NOISE, SIGNAL
 from evsim.formats.catalogue import Format, register
 from evsim.formats.text import V2E_MARK, TextRecording, TextWriter, unzipped
+from evsim.formats.v2e_hdf5 import repaired_polarity
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -24,6 +25,9 @@ class V2eTextRecording(TextRecording):
 
     name: ClassVar[str] = "v2e_text"
     widths: ClassVar[tuple[int, ...]] = (4, 5)
+
+    def _repaired(self, polarity: NDArray[np.float64]) -> NDArray[np.float64]:
+        return repaired_polarity(polarity, self.repairs)
 
     def _labels(self, column: NDArray[np.float64], place: str) -> NDArray[np.uint8]:
         if not np.isin(column, (0, 1)).all():

@@ -127,6 +127,19 @@ def test_old_polarity_of_v2e_is_repaired_and_reported(tmp_path: Path) -> None:
     assert any(sentence.startswith("2 OFF events were written as 4294967295") for sentence in said)
 
 
+def test_old_polarity_in_text_of_v2e_is_repaired_and_reported_once(tmp_path: Path) -> None:
+    path = tmp_path / "events.txt"
+    path.write_text("#!events.txt\n0.25 3 4 4294967295\n0.5 3 4 1\n0.75 3 4 4294967295\n")
+    with open_events(path, size=(346, 260)) as recording:
+        assert len(recording) == 3
+        assert recording.between(0, 300_000).p.tolist() == [0]
+        assert recording.events().p.tolist() == [0, 1, 0]
+        assert list(recording.repairs.values()) == [2]
+    path.write_text("0.25 3 4 4294967295\n")
+    with pytest.raises(FormatError, match="polarity is 4294967295"):
+        open_events(path, size=(346, 260)).events()
+
+
 def test_clock_of_v2e_runs_on(tmp_path: Path) -> None:
     times = np.array([5, 2**32 - 2, 2**32 + 1, 2**33 - 9, 2**33 + 4])
     with h5py.File(tmp_path / "a.h5", "w") as file:
