@@ -78,6 +78,24 @@ def test_threads_do_not_change_events(clip: Clip, threads: int) -> None:
     assert_same(simulate(clip.config, clip.frames, clip.times, seed=clip.seed, threads=threads), first)
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("recycle", [False, True])
+def test_threads_do_not_change_events_of_dense_frames(threads: int, recycle: bool) -> None:
+    """More events and fewer than threads bring into order together, in memory that has to grow."""
+    noise = np.random.default_rng(3).integers(0, 256, (3, 200, 260)).astype(np.uint8)
+    frames = [*noise, noise[-1], noise[-1], noise[0], noise[-1]]
+    one, several = (
+        Simulator(SensorConfig(**SIM2REAL), (260, 200), seed=1, threads=count, recycle=again)
+        for count, again in ((1, False), (threads, recycle))
+    )
+    counts = []
+    for k, frame in enumerate(frames):
+        expected = one.step(frame, k * 520_833)
+        assert_same(several.step(frame, k * 520_833), expected)
+        counts.append(len(expected))
+    assert min(counts[1:]) < 1 << 16 < max(counts)
+
+
 @settings(max_examples=40, deadline=None)
 @given(clips(), st.integers(0, 5))
 def test_a_saved_state_does_not_change_events(clip: Clip, at: int) -> None:

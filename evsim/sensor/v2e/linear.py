@@ -24,8 +24,12 @@ NEAR_BORDER = 8
 
 ORDERED, FINISHED, PLACED, FIRST_SHARE = 0, 1, 2, 3
 """Counters: blocks whose events are in order; blocks that have their keys; PLACED is 1 when all places are
-known and the columns are large enough, more when a thread gave up; from FIRST_SHARE on three a thread."""
+known and the columns are large enough, WRITTEN_ALONE when the events are few, too, more when a thread gave
+up; from FIRST_SHARE on one for each stage and thread."""
+WRITTEN_ALONE = 2
 GIVEN_UP = 1000
+FEW_EVENTS = 1 << 16
+"""Fewer are brought into order by one thread: to hand them from core to core takes as long."""
 STAGES = 3
 RUN, SCATTER, UNPACK = 0, 1, 2
 
@@ -55,14 +59,16 @@ def run_and_write(
 ) -> None:
     """The whole pass on one of several threads: as `run_blocks`, `sorting.place_slots` and `write_events`.
 
-    Where keys or columns find no room it ends before `write_events`, and counter PLACED is not 1.
+    Where keys or columns find no room it ends before `write_events`, with GIVEN_UP or more in PLACED.
     """
-    blocks = bins.keys.shape[0]
-    if _run_blocks(light, planes, fields, now, scratch, bins, turns, threads, thread):
-        room = place_slots(blocks, now.slots, bins) <= columns.t.size
-        add_turns(turns, PLACED, 1 if room else GIVEN_UP)
+    last = _run_blocks(light, planes, fields, now, scratch, bins, turns, threads, thread)
+    if last:
+        events = place_slots(bins.keys.shape[0], now.slots, bins)
+        placed = WRITTEN_ALONE if events < FEW_EVENTS else 1
+        add_turns(turns, PLACED, placed if events <= columns.t.size else GIVEN_UP)
     wait_until(turns, PLACED, 1)
-    if read_turn(turns, PLACED) == 1:
+    placed = read_turn(turns, PLACED)
+    if placed == 1 or (last and placed == WRITTEN_ALONE):
         write_events(planes.base.shape[0], now.slots, origin, bins, columns, turns, threads, thread)
 
 

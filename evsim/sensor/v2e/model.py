@@ -248,14 +248,18 @@ class V2ePixels:
             more = (self._bins, origin, self._outputs, turns, threads)
             self._bands.share(linear.run_and_write, *arguments, *more)
             placed = not self._bins.wanted.any()
-            if placed and turns[linear.PLACED * SPACING] == 1:
+            if turns[linear.PLACED * SPACING] < linear.GIVEN_UP:
                 return self._take_columns(int(self._bins.slot_start[now.slots]))
         if not placed:
             self._list_keys(arguments)
             sorting.place_slots(blocks, now.slots, self._bins)
-        columns = self._take_columns(int(self._bins.slot_start[now.slots]))
+        events = int(self._bins.slot_start[now.slots])
+        columns = self._take_columns(events)
         order = (self._size[1], now.slots, origin, self._bins, columns, turns, threads)
-        self._bands.share(linear.write_events, *order)
+        if events < linear.FEW_EVENTS:
+            linear.write_events(*order, 0)
+        else:
+            self._bands.share(linear.write_events, *order)
         return columns
 
     def _direct_pass(self, light: Any, fields: Fields, now: Pass, origin: int, target: EventSum) -> int:
