@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from evsim.kernels import crew as crew_module
 from evsim.kernels.crew import Crew
 
 
@@ -124,7 +125,35 @@ def test_threads_end_with_the_crew() -> None:
     assert not any(thread.is_alive() for thread in started)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+def test_a_thread_that_leaves_its_callers_processor_may_still_run_everywhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    allowed = os.sched_getaffinity(0)
+    # As if every thread found itself on its caller's processor.
+    monkeypatch.setattr(crew_module, "current_processor", lambda: min(allowed))
+    crew, together = Crew(2), threading.Barrier(2, timeout=10)
+    crew.run([together.wait, together.wait])
+    _, found = crew.run([together.wait, lambda: (together.wait(), os.sched_getaffinity(0))[1]])
+    assert found == allowed
+
+
+def test_a_system_that_lets_no_thread_move_costs_only_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = threading.Event()
+
+    def refuse(process: int, processors: set[int]) -> None:
+        asked.set()
+        raise PermissionError("not permitted")
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(os, "sched_setaffinity", refuse)
+    monkeypatch.setattr(crew_module, "current_processor", lambda: 0)
+    crew, together = Crew(2), threading.Barrier(2, timeout=10)
+    for _ in range(5):
+        crew.run([together.wait, together.wait])
+    assert asked.wait(10)
+    assert crew.run([lambda: 1, lambda: 2]) == [1, 2]
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_has_threads_of_its_own() -> None:
     crew = Crew(2)

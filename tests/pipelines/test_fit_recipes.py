@@ -15,12 +15,14 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from evsim.cli.conventions import Settings
+from evsim.cli.fitting import DATASETS
 from evsim.cli.pack import evinr
 from evsim.cli.reconstruct import reconstruct
 from evsim.cli.train import train
 from evsim.errors import FormatError, InputError
 from evsim.events import Events
 from evsim.formats import create_events, open_events
+from evsim.pipelines.fit_recipes import FIT_RECIPES
 
 SIZES = {"ijrr": (240, 180), "hqf": (240, 180), "ced": (346, 260), "aed": (306, 408)}
 UNIX_S = 1_500_000_000
@@ -197,3 +199,7 @@ def test_what_a_file_lacks_or_contradicts_is_named(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="outside the sensor of 50x408"):
         run(reconstruct, array, *words, "--dataset", "aed", "--size", "50x408")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_commands_offer_every_data_set() -> None:
+    assert sorted(DATASETS) == sorted(FIT_RECIPES)

@@ -44,6 +44,37 @@ def counters(threads: int) -> int:
 
 
 @njit(**LOOP)
+def run_blocks(
+    light: Light,
+    planes: Planes,
+    fields: Fields,
+    now: Pass,
+    scratch: Scratch,
+    bins: Bins,
+    turns: NDArray[np.int64],
+    threads: int,
+    thread: int,
+) -> bool:
+    """Rows of the blocks that nobody has begun, on one of several threads; True if it finished the last.
+
+    A block stops before the keys of a row that have no room; `resume_blocks` goes on with it. The crossings
+    of that row stay in the scratch of its thread, which therefore begins no other block.
+    """
+    blocks, first = bins.keys.shape[0], FIRST_SHARE + RUN * threads
+    last = False
+    block = take_piece(turns, first, thread, threads, blocks)
+    while block >= 0:
+        _run_block(block, ROWS_APART * thread, light, planes, fields, now, scratch, bins)
+        if bins.wanted[block] > 0:
+            bins.scratch[block] = ROWS_APART * thread
+            add_turns(turns, PLACED, GIVEN_UP)
+            break
+        last = take(turns, FINISHED) == blocks - 1
+        block = take_piece(turns, first, thread, threads, blocks)
+    return last
+
+
+@njit(**LOOP)
 def run_and_write(
     light: Light,
     planes: Planes,
@@ -61,7 +92,7 @@ def run_and_write(
 
     Where keys or columns find no room it ends before `write_events`, with GIVEN_UP or more in PLACED.
     """
-    last = _run_blocks(light, planes, fields, now, scratch, bins, turns, threads, thread)
+    last = run_blocks(light, planes, fields, now, scratch, bins, turns, threads, thread)
     if last:
         events = place_slots(bins.keys.shape[0], now.slots, bins)
         placed = WRITTEN_ALONE if events < FEW_EVENTS else 1
@@ -70,53 +101,6 @@ def run_and_write(
     placed = read_turn(turns, PLACED)
     if placed == 1 or (last and placed == WRITTEN_ALONE):
         write_events(planes.base.shape[0], now.slots, origin, bins, columns, turns, threads, thread)
-
-
-@njit(**LOOP)
-def run_blocks(
-    light: Light,
-    planes: Planes,
-    fields: Fields,
-    now: Pass,
-    scratch: Scratch,
-    bins: Bins,
-    turns: NDArray[np.int64],
-    threads: int,
-    thread: int,
-) -> None:
-    """Rows of the blocks that nobody has begun, on one of several threads.
-
-    A block stops before the keys of a row that have no room; `resume_blocks` goes on with it. The crossings
-    of that row stay in the scratch of its thread, which therefore begins no other block.
-    """
-    _run_blocks(light, planes, fields, now, scratch, bins, turns, threads, thread)
-
-
-@njit(**SPREAD)
-def _run_blocks(
-    light: Light,
-    planes: Planes,
-    fields: Fields,
-    now: Pass,
-    scratch: Scratch,
-    bins: Bins,
-    turns: NDArray[np.int64],
-    threads: int,
-    thread: int,
-) -> bool:
-    """As `run_blocks`; returns whether this thread finished the last block of all."""
-    blocks, first = bins.keys.shape[0], FIRST_SHARE + RUN * threads
-    last = False
-    block = take_piece(turns, first, thread, threads, blocks)
-    while block >= 0:
-        _run_block(block, ROWS_APART * thread, light, planes, fields, now, scratch, bins)
-        if bins.wanted[block] > 0:
-            bins.scratch[block] = ROWS_APART * thread
-            add_turns(turns, PLACED, GIVEN_UP)
-            break
-        last = take(turns, FINISHED) == blocks - 1
-        block = take_piece(turns, first, thread, threads, blocks)
-    return last
 
 
 @njit(**LOOP)

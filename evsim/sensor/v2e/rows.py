@@ -293,12 +293,18 @@ def _follow_filtered(
     base: NDArray[Any],
     before: NDArray[Any],
 ) -> None:
-    one = alpha.dtype.type(1)
     for x in range(values.size):
         old = low_pass[x]
         before[x] = old - base[x]
-        weight = select(np.uint32(words[x] & np.uint32(0xFFF)) < level, one, alpha[x])
-        low_pass[x] = (one - weight) * old + weight * values[x]
+        low_pass[x] = _filtered(old, values[x], alpha[x], words[x], level)
+
+
+@njit(**INLINE)
+def _filtered(old: Any, value: Any, alpha: Any, word: Any, level: Any) -> Any:
+    """The low-pass after a value of weight `alpha`, or of weight 1 where the pixel bypasses it."""
+    one = type(alpha)(1)
+    weight = select(np.uint32(word & np.uint32(0xFFF)) < level, one, alpha)
+    return (one - weight) * old + weight * value
 
 
 @njit(**INLINE)
@@ -318,16 +324,20 @@ def _follow_leaking(
     spread: Any,
 ) -> None:
     """`_follow_filtered` and `leak_away` in one loop."""
-    one = alpha.dtype.type(1)
     for x in range(values.size):
         old, level_before = low_pass[x], base[x]
         before[x] = old - level_before
-        weight = select(np.uint32(words[x] & np.uint32(0xFFF)) < level, one, alpha[x])
-        low_pass[x] = (one - weight) * old + weight * values[x]
-        rate = leak_rate[x] * (np.float32(1) - spread * jitter[x])
-        delta = (seconds * rate) * np.float32(theta_on[x])
+        low_pass[x] = _filtered(old, values[x], alpha[x], words[x], level)
+        delta = _leak(leak_rate[x], jitter[x], theta_on[x], seconds, spread)
         base[x] = level_before - delta
         leak_sum[x] = leak_sum[x] + delta
+
+
+@njit(**INLINE)
+def _leak(leak_rate: Any, jitter: Any, theta_on: Any, seconds: Any, spread: Any) -> Any:
+    """What the base of a pixel loses in an interval."""
+    rate = leak_rate * (np.float32(1) - spread * jitter)
+    return (seconds * rate) * np.float32(theta_on)
 
 
 @njit(**INLINE)
@@ -342,8 +352,7 @@ def leak_away(
 ) -> None:
     """Lower the base of a row by its leak; `leak_sum` adds it up."""
     for x in range(jitter.size):
-        rate = leak_rate[x] * (np.float32(1) - spread * jitter[x])
-        delta = (seconds * rate) * np.float32(theta_on[x])
+        delta = _leak(leak_rate[x], jitter[x], theta_on[x], seconds, spread)
         base[x] = base[x] - delta
         leak_sum[x] = leak_sum[x] + delta
 
