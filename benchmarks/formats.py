@@ -25,7 +25,7 @@ import numpy as np
 
 from evsim.events import Events
 from evsim.formats import NativeWriter, convert, open_events
-from evsim.pipelines.pack import pack_rled
+from evsim.pipelines.packing.rled import pack_rled
 
 RATE_HZ = 1_000_000
 BLOCK = 1_000_000

@@ -46,7 +46,7 @@ from evsim.media import luma  # noqa: E402
 from evsim.metrics.alignment import DARKEST, aligned_scores  # noqa: E402
 from evsim.models.offline import make_offline, offline_entry, offline_names  # noqa: E402
 from evsim.models.reconstruction import Reconstructor, make_reconstructor  # noqa: E402
-from evsim.models.weights import find_weights  # noqa: E402
+from evsim.models.weights.published import find_weights  # noqa: E402
 from evsim.represent import integrate  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evsim.kernels.crew import Crew
+from evsim.kernels.threads.pool import ThreadPool
 from evsim.sensor import SensorConfig, Simulator
 
 FRAMES, UNTIMED = 28, 3
@@ -137,11 +137,11 @@ def time_pair(config: SensorConfig, frames: NDArray[np.uint8]) -> float:
     """Wall milliseconds of the median frame when two threads simulate a clip each, at the same time."""
     size = (frames.shape[2], frames.shape[1])
     pair = [Simulator(config, size, seed=seed, threads=1, recycle=True) for seed in (1, 2)]
-    crew, spent = Crew(2), []
+    pool, spent = ThreadPool(2), []
     for k, frame in enumerate(frames):
         calls = [functools.partial(simulator.step, frame, round(k * 10**9 / FPS)) for simulator in pair]
         before = time.perf_counter()
-        crew.run(calls)
+        pool.run(calls)
         spent.append(time.perf_counter() - before)
     return 1e3 * statistics.median(spent[UNTIMED:])
 

@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 
 from evsim.events import Events
-from evsim.kernels.crew import Crew
+from evsim.kernels.threads.pool import ThreadPool
 from evsim.represent import voxel_grid, voxel_grids
 
 Call = Callable[[], object]
@@ -185,13 +185,13 @@ def variants(events: Events, bins: int, threads: int) -> dict[str, Call]:
     out = np.empty((bins, events.height, events.width), np.float32)
     index, left, right = cells(events, bins)
     index32, total = index.astype(np.uint32), np.zeros(out.size, np.float32)
-    crew, others = Crew(2), (out, np.empty_like(out))
+    pool, others = ThreadPool(2), (out, np.empty_like(out))
     both = [functools.partial(voxel_grid, events, bins, out=other) for other in others]
     return {
         "evsim": lambda: voxel_grid(events, bins),
         "evsim, out=": lambda: voxel_grid(events, bins, out=out),
         f"evsim, out=, {threads} threads": lambda: voxel_grid(events, bins, out=out, threads=threads),
-        TWO_WINDOWS: lambda: crew.run(both),
+        TWO_WINDOWS: lambda: pool.run(both),
         "evsim, split polarity": lambda: voxel_grid(events, bins, polarity="split"),
         "limit: two cells, index ready": lambda: add_two(index32, left, right, plane, total),
         "numpy.add.at": lambda: add_at(events, bins),

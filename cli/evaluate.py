@@ -172,7 +172,7 @@ def _network(
     fit: Mapping[str, Any],
 ) -> None:
     from evsim.models.device import choose_device
-    from evsim.models.weights import checksum
+    from evsim.models.weights.published import checksum
     from evsim.pipelines import evaluation as work
 
     device = choose_device(options["device"])
@@ -207,10 +207,10 @@ def _network(
 
 def _make(subject: str, given: str | None, device: Any, fit: Mapping[str, Any]) -> tuple[Any, Path | None]:
     """The network or offline method, and its weight file."""
-    from evsim.models.checkpoints import load
     from evsim.models.offline import OFFLINE, make_offline
     from evsim.models.reconstruction import make_reconstructor
-    from evsim.models.weights import find_weights
+    from evsim.models.weights.checkpoints import load
+    from evsim.models.weights.published import find_weights
 
     if subject in OFFLINE:
         weights = None if given is None else find_weights(given, subject)

@@ -40,7 +40,7 @@ def rled(
 
     Example: evsim pack rled events/ -o packed --memmap
     """
-    from evsim.pipelines.pack import pack_rled
+    from evsim.pipelines.packing.rled import pack_rled
 
     summary = pack_rled(
         source, output, memmap=memmap, overwrite=overwrite, val_fraction=val_fraction, seed=seed
@@ -71,7 +71,7 @@ def evinr(source: Path, output: Path, dataset: str | None, overwrite: bool, **re
 
     Example: evsim pack evinr boxes_6dof/events.txt -o packed --dataset ecd
     """
-    from evsim.pipelines.pack_evinr import pack_evinr
+    from evsim.pipelines.packing.evinr import pack_evinr
 
     with open_recording(source, {"dataset": dataset, **reading}) as recording:
         print_result(

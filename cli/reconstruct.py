@@ -104,10 +104,10 @@ def reconstruct(source: Path, output: Path, **options: Any) -> None:
 
 def _make(settings: Settings, device: Any) -> tuple[Any, str | None]:
     """The network or method, and where its weights came from."""
-    from evsim.models.checkpoints import load
     from evsim.models.offline import make_offline
     from evsim.models.reconstruction import make_reconstructor
-    from evsim.models.weights import find_weights
+    from evsim.models.weights.checkpoints import load
+    from evsim.models.weights.published import find_weights
 
     name, given = settings.config.network, settings.config.weights
     if settings.fit is not None:

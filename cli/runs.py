@@ -25,9 +25,9 @@ from evsim.cli.conventions import (
 )
 
 if TYPE_CHECKING:
-    from evsim.pipelines.description import RunDescription
-    from evsim.pipelines.executors import Executor
-    from evsim.pipelines.run import RunOptions, RunResult
+    from evsim.pipelines.runs.description import RunDescription
+    from evsim.pipelines.runs.executors import Executor
+    from evsim.pipelines.runs.run import RunOptions, RunResult
 
 SOME_FAILED = 3
 RUN_HELP = "Run folder: run.json, manifest.jsonl and <clip>.h5 for every clip."
@@ -116,7 +116,7 @@ def folders(root: Path, output: Path, **options: Any) -> int:
 
 def repeat(run_json: Path, output: Path | None, options: dict[str, Any]) -> int:
     """Carry out again, or finish, the run that a run.json describes."""
-    from evsim.pipelines.description import recorded_run
+    from evsim.pipelines.runs.description import recorded_run
 
     return _run(recorded_run(run_json), output or run_json.parent, options)
 
@@ -138,7 +138,7 @@ def pack_gopro(source: Path, output: Path, frames: Any, partial: bool, overwrite
 
     Example: evsim pack gopro run -o training
     """
-    from evsim.pipelines.gopro import pack_gopro as pack
+    from evsim.pipelines.packing.sim2real_tree import pack_gopro as pack
 
     with Progress("pack", "clips") as progress:
         summary = pack(source, output, frames=frames, partial=partial, overwrite=overwrite, report=progress)
@@ -157,7 +157,7 @@ def pack_gopro(source: Path, output: Path, frames: Any, partial: bool, overwrite
 
 
 def _simulate(recipe: str, root: Path, output: Path, options: dict[str, Any]) -> int:
-    from evsim.pipelines.description import describe_run
+    from evsim.pipelines.runs.description import describe_run
 
     given: dict[str, Any] = {
         name: options[name] for name in ("seed", "frames", "transfer") if options[name] is not None
@@ -181,8 +181,8 @@ def _simulate(recipe: str, root: Path, output: Path, options: dict[str, Any]) ->
 
 
 def _run(description: RunDescription, output: Path, options: dict[str, Any]) -> int:
-    from evsim.pipelines.planning import plan_run
-    from evsim.pipelines.run import execute_run, resume_command
+    from evsim.pipelines.runs.planning import plan_run
+    from evsim.pipelines.runs.run import execute_run, resume_command
 
     how, executor = _options(options), _executor(options["workers"])
     title = f"{description.root} -> {output}"
@@ -218,8 +218,8 @@ def _report(result: RunResult, resume: str) -> int:
 
 
 def _options(options: dict[str, Any]) -> RunOptions:
-    from evsim.pipelines.run import RunOptions
-    from evsim.pipelines.run_folder import Shard
+    from evsim.pipelines.runs.run import RunOptions
+    from evsim.pipelines.runs.run_folder import Shard
 
     if options["resume"] and options["overwrite"]:
         raise click.UsageError("--resume keeps what is there and --overwrite replaces it; give one of them")
@@ -235,7 +235,7 @@ def _options(options: dict[str, Any]) -> RunOptions:
 
 
 def _executor(workers: int) -> Executor:
-    from evsim.pipelines.executors import Processes, Serial
+    from evsim.pipelines.runs.executors import Processes, Serial
 
     return Processes(workers) if workers > 1 else Serial()
 

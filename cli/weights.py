@@ -27,7 +27,7 @@ def list_files(network: str | None) -> None:
     Example: evsim weights list --network firenet
     """
     from evsim.models.registry import NETWORKS
-    from evsim.models.weights import list_weights, weights_folder
+    from evsim.models.weights.published import list_weights, weights_folder
 
     if network is not None:
         _ = NETWORKS[network]  # an unknown name is an error with the nearest one
@@ -48,7 +48,7 @@ def check(source: Path, network: str | None) -> None:
     Example: evsim weights check model.pth --network firenet
     """
     from evsim.errors import CheckpointError
-    from evsim.models.weights import check_weights
+    from evsim.models.weights.published import check_weights
 
     try:
         result = check_weights(source, network)
@@ -69,7 +69,7 @@ def convert(source: Path, destination: Path, network: str | None, overwrite: boo
 
     Example: evsim weights convert model.pth firenet_plus.safetensors --network firenet
     """
-    from evsim.models.weights import convert_weights
+    from evsim.models.weights.published import convert_weights
 
     print_result(
         convert_weights(source, destination, network, overwrite=overwrite), title=f"{source} -> {destination}"

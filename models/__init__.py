@@ -7,17 +7,17 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from evsim.models.checkpoints import load, save
     from evsim.models.registry import create, load_state, names
+    from evsim.models.weights.checkpoints import load, save
 
 __all__ = ["create", "load", "load_state", "names", "save"]
 
 _HOME = {
     "create": "evsim.models.registry",
-    "load": "evsim.models.checkpoints",
+    "load": "evsim.models.weights.checkpoints",
     "load_state": "evsim.models.registry",
     "names": "evsim.models.registry",
-    "save": "evsim.models.checkpoints",
+    "save": "evsim.models.weights.checkpoints",
 }
 
 

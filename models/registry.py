@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from evsim.models.reconstruction import Reconstructor
-    from evsim.models.state import PublishedState, State
+    from evsim.models.weights.state import PublishedState, State
 
 NETWORKS: Registry[str] = Registry("network")
 """Name -> module that holds its ENTRY."""
@@ -75,7 +75,7 @@ def load_state(name: str, state_dict: Mapping[str, Any], **hyper: Any) -> nn.Mod
     configuration inferred from the shapes. Raises CheckpointError that lists every missing, left over or
     wrongly shaped key.
     """
-    from evsim.models.state import find_state
+    from evsim.models.weights.state import find_state
 
     source = "the state dictionary"
     return from_published(entry(name), find_state(state_dict, source), source, hyper)
@@ -90,7 +90,7 @@ def from_published(
     found: NetworkEntry, state: State, source: str, hyper: Mapping[str, Any] | None = None
 ) -> nn.Module:
     """The network with a published state; source: what messages call where it came from."""
-    from evsim.models.state import fill_network
+    from evsim.models.weights.state import fill_network
 
     published = found.from_published(state)
     network = from_config(found, {**published.config, **(hyper or {})})

@@ -30,14 +30,21 @@ from evsim.formats import open_events
 from evsim.media import CameraMotion, FrameSource, Selection, StillImageSource, luma, open_source, open_writer
 from evsim.metrics.alignment import aligned_images, aligned_scores
 from evsim.models.offline import make_offline
-from evsim.models.variational.closed_form import Thresholds, event_levels
 from evsim.models.variational.solver import Weights, solve
-from evsim.pipelines.executors import interrupts_held_back
-from evsim.pipelines.pack import pack_rled
+from evsim.pipelines.packing.rled import pack_rled
 from evsim.pipelines.reconstruct import build_settings, reconstruct_to_file
-from evsim.pipelines.report import Clip, Command, Comparison, ReportContent, Stage, write_report
+from evsim.pipelines.reports.simulation_page import (
+    Clip,
+    Command,
+    Comparison,
+    ReportContent,
+    Stage,
+    write_report,
+)
+from evsim.pipelines.runs.executors import interrupts_held_back
 from evsim.pipelines.simulate import ClipJob, ClipResult, compose, simulate_clip
 from evsim.represent import integrate, to_display, voxel_grid
+from evsim.represent.levels import Thresholds, event_levels
 from evsim.upsample import UpsampleConfig, upsample
 from evsim.view.plots import OFF_COLOUR, ON_COLOUR
 

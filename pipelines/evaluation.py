@@ -26,7 +26,7 @@ from evsim.models.evaluation.sequences import Sequence as EvaluatedSequence
 from evsim.models.evaluation.sequences import find_sequences
 from evsim.models.offline import OfflineReconstructor
 from evsim.models.reconstruction import Reconstructor
-from evsim.pipelines.evaluation_page import render_page
+from evsim.pipelines.reports.evaluation_page import render_page
 
 PICTURED = 8
 """Sequences whose worst and best frames are kept for the page."""

@@ -20,10 +20,10 @@ from evsim import configuration
 from evsim.errors import ConfigError, InputError
 from evsim.files import atomic_output, require_absent
 from evsim.formats import Recording
+from evsim.formats.storage.excerpt import cut_excerpt
 from evsim.media import open_writer
 from evsim.metrics import normalise_image
 from evsim.metrics.preparation import Normalisation
-from evsim.models.data.excerpt import cut_excerpt
 from evsim.models.offline import OFFLINE, OfflineReconstructor, offline_entry
 from evsim.models.reconstruction import Reconstructor
 from evsim.pipelines.reconstruction_times import (

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from evsim.configuration import require_range
 from evsim.errors import ConfigError, FormatError, InputError
 from evsim.formats import Recording
-from evsim.models.data.excerpt import time_span
-from evsim.models.data.windows import (
+from evsim.formats.storage.excerpt import time_span
+from evsim.formats.storage.windows import (
     Window,
     windows_at,
     windows_between_images,

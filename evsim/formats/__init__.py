@@ -16,8 +16,8 @@ from evsim.formats.catalogue import (
     save_events,
     sniff,
 )
-from evsim.formats.recording import Defect, IndexedRecording, RecordedImage, Recording
-from evsim.formats.writer import EventWriter
+from evsim.formats.storage.recording import Defect, IndexedRecording, RecordedImage, Recording
+from evsim.formats.storage.writer import EventWriter
 
 for _module in sorted(_pkgutil.iter_modules(__path__), key=lambda module: module.name):
     _importlib.import_module(f"{__name__}.{_module.name}")

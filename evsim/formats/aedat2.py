@@ -13,8 +13,8 @@ from evsim.errors import InputError
 from evsim.events import SHOT_NOISE, SIGNAL
 from evsim.formats.catalogue import Format, register
 from evsim.formats.evt2 import RESTARTS
-from evsim.formats.rled_layout import sensor_size
-from evsim.formats.words import Decoded, State, WordRecording, header_lines, unwrapped
+from evsim.formats.storage.rled_layout import sensor_size
+from evsim.formats.storage.words import Decoded, State, WordRecording, header_lines, unwrapped
 
 MARK = b"#!AER-DAT2"
 CHIPS = {"davis346": (346, 260), "davis240": (240, 180), "dvs640": (640, 480)}

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from evsim.errors import FormatError
 from evsim.formats.catalogue import Format, register
-from evsim.formats.npz_folder import Arrays, NpzFolderRecording, first_holds
-from evsim.formats.units import TimeUnit
+from evsim.formats.storage.npz_folder import Arrays, NpzFolderRecording, first_holds
+from evsim.formats.storage.units import TimeUnit
 
 NAMES = ("timestamp", "x", "y", "polarity")
 PARTS = 32

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from evsim.errors import FormatError, InputError
 from evsim.events import Events
-from evsim.formats.recording import Recording, without_labels
-from evsim.formats.writer import EventWriter
+from evsim.formats.storage.recording import Recording, without_labels
+from evsim.formats.storage.writer import EventWriter
 from evsim.registry import Registry
 
 HEAD_BYTES = 4096

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from evsim.errors import FormatError
 from evsim.events import LEAK, Events
 from evsim.formats.catalogue import open_events
-from evsim.formats.recording import BLOCK, Defect, IndexedRecording, Recording
-from evsim.formats.units import PER_MICROSECOND
+from evsim.formats.storage.recording import BLOCK, Defect, IndexedRecording, Recording
+from evsim.formats.storage.units import PER_MICROSECOND
 
 MOST_PLACES = 20
 """Runs of wrong events told one by one in a block; the first of them says how many events of it are wrong."""

@@ -22,9 +22,9 @@ from evsim.formats.catalogue import (
     rounded_to_pixels,
     stripped,
 )
-from evsim.formats.recording import IndexedRecording, Recording
-from evsim.formats.rled_layout import is_ours
-from evsim.formats.writer import EventWriter
+from evsim.formats.storage.recording import IndexedRecording, Recording
+from evsim.formats.storage.rled_layout import is_ours
+from evsim.formats.storage.writer import EventWriter
 
 BLOCKS_AHEAD = 4
 """Enough to go on while the disk takes a breath; some megabytes each."""

@@ -13,9 +13,9 @@ from evsim.events import Events
 from evsim.formats.catalogue import Format, register
 from evsim.formats.evt2 import RESTARTS
 from evsim.formats.npy import abandon_file
-from evsim.formats.prophesee import ORIGIN, TIME_BASE, head_encoding, header_size, read_header
-from evsim.formats.words import Decoded, State, WordRecording, unwrapped
-from evsim.formats.writer import EventWriter
+from evsim.formats.storage.prophesee import ORIGIN, TIME_BASE, head_encoding, header_size, read_header
+from evsim.formats.storage.words import Decoded, State, WordRecording, unwrapped
+from evsim.formats.storage.writer import EventWriter
 
 TYPES = (0, 12)
 RECORD_BYTES = 8

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from evsim.errors import FormatError
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
-from evsim.formats.columns import Column, IndexedColumnRecording, checked_index
-from evsim.formats.hdf5 import (
+from evsim.formats.native_writer import MillisecondIndex
+from evsim.formats.storage.columns import Column, IndexedColumnRecording, checked_index
+from evsim.formats.storage.hdf5 import (
     checked_dataset,
     compression_filters,
     hdf5_errors,
@@ -24,13 +25,12 @@ from evsim.formats.hdf5 import (
     open_hdf5,
     plain_attributes,
 )
-from evsim.formats.hdf5_writer import Hdf5Writer, append_rows, resizable
-from evsim.formats.index_checks import millisecond_defects
-from evsim.formats.native_writer import MillisecondIndex
-from evsim.formats.recording import Defect
-from evsim.formats.rled_layout import sensor_size
-from evsim.formats.units import check_unit
-from evsim.formats.writer import EventWriter
+from evsim.formats.storage.hdf5_writer import Hdf5Writer, append_rows, resizable
+from evsim.formats.storage.index_checks import millisecond_defects
+from evsim.formats.storage.recording import Defect
+from evsim.formats.storage.rled_layout import sensor_size
+from evsim.formats.storage.units import check_unit
+from evsim.formats.storage.writer import EventWriter
 
 COLUMNS = {name: f"events/{name}" for name in "txyp"}
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from evsim.errors import FormatError, InputError
 from evsim.formats.catalogue import Format, register
-from evsim.formats.recording import RecordedImage, events_before
+from evsim.formats.storage.recording import RecordedImage, events_before
+from evsim.formats.storage.units import image_time_us
 from evsim.formats.text import TextRecording
-from evsim.formats.units import image_time_us
 from evsim.media.image import read_image
 
 EVENTS, IMAGES = "events.txt", "images.txt"

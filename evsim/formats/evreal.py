@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from evsim.errors import FormatError
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
-from evsim.formats.columns import Column, ColumnRecording
-from evsim.formats.npy_stream import NpyColumn, map_npy
-from evsim.formats.recording import Defect, RecordedImage, search_times
-from evsim.formats.rled_layout import sensor_size
 from evsim.formats.rled_memmap import grey, load_metadata
-from evsim.formats.units import EXACT_SECONDS_US, check_unit
-from evsim.formats.writer import EventWriter
+from evsim.formats.storage.columns import Column, ColumnRecording
+from evsim.formats.storage.npy_stream import NpyColumn, map_npy
+from evsim.formats.storage.recording import Defect, RecordedImage, search_times
+from evsim.formats.storage.rled_layout import sensor_size
+from evsim.formats.storage.units import EXACT_SECONDS_US, check_unit
+from evsim.formats.storage.writer import EventWriter
 
 COLUMNS = ("events_ts", "events_xy", "events_p")
 IMAGE_FILES = ("images", "images_ts", "image_event_indices")

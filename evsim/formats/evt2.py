@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
 from evsim.formats.npy import abandon_file
-from evsim.formats.prophesee import (
+from evsim.formats.storage.prophesee import (
     EVT21,
     ORIGIN,
     TIME_BASE,
@@ -20,8 +20,8 @@ from evsim.formats.prophesee import (
     read_header,
     require_encoding,
 )
-from evsim.formats.words import Decoded, State, WordRecording, carried, unwrapped
-from evsim.formats.writer import EventWriter
+from evsim.formats.storage.words import Decoded, State, WordRecording, carried, unwrapped
+from evsim.formats.storage.writer import EventWriter
 
 OFF, ON, TIME_HIGH = 0, 1, 8
 HIGH_PERIOD = 1 << 28

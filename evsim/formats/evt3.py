@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from evsim.formats.catalogue import Format, register
 from evsim.formats.evt2 import NOT_TIMED, RESTARTS
-from evsim.formats.prophesee import head_encoding, header_size, read_header, require_encoding
-from evsim.formats.words import Decoded, State, WordRecording, carried, unwrapped
+from evsim.formats.storage.prophesee import head_encoding, header_size, read_header, require_encoding
+from evsim.formats.storage.words import Decoded, State, WordRecording, carried, unwrapped
 
 ADDR_Y, ADDR_X, VECT_BASE_X, VECT_12, VECT_8, TIME_LOW, TIME_HIGH = 0, 2, 3, 4, 5, 6, 8
 

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from evsim.errors import FormatError, InputError
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
-from evsim.formats.columns import Column, ColumnRecording
-from evsim.formats.npy_stream import HEADER_ERRORS
 from evsim.formats.npz import ZIP_ERRORS, write_archive
-from evsim.formats.recording import RecordedImage
-from evsim.formats.rled_layout import sensor_size
-from evsim.formats.units import SAMPLE, decide_unit
-from evsim.formats.writer import EventWriter
+from evsim.formats.storage.columns import Column, ColumnRecording
+from evsim.formats.storage.npy_stream import HEADER_ERRORS
+from evsim.formats.storage.recording import RecordedImage
+from evsim.formats.storage.rled_layout import sensor_size
+from evsim.formats.storage.units import SAMPLE, decide_unit
+from evsim.formats.storage.writer import EventWriter
 
 EXPOSURES = ("exp_start1", "exp_end1", "exp_start2", "exp_end2")
 PICKLED = "events"

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from evsim.errors import FormatError, InputError
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
-from evsim.formats.npy_stream import MAGIC, map_npy
-from evsim.formats.npz_folder import natural_names
-from evsim.formats.recording import Recording
-from evsim.formats.spool import Spool
-from evsim.formats.writer import EventWriter
+from evsim.formats.storage.event_buffer import EventBuffer
+from evsim.formats.storage.npy_stream import MAGIC, map_npy
+from evsim.formats.storage.npz_folder import natural_names
+from evsim.formats.storage.recording import Recording
+from evsim.formats.storage.writer import EventWriter
 
 DEFAULT_INTERVAL_US = 1000
 MOST_INTERVALS = 1_000_000
@@ -154,7 +154,7 @@ class IntervalFramesWriter(EventWriter):
     def _open(self, temporary: Path) -> None:
         temporary.mkdir()
         self._folder = temporary
-        self._spool = Spool(temporary)
+        self._spool = EventBuffer(temporary)
 
     def _write(self, events: Events) -> None:
         self._spool.append(events)

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from evsim.errors import FormatError
 from evsim.events import COLOR_PATTERNS, Events
 from evsim.formats.catalogue import Format, register
-from evsim.formats.hdf5 import checked_dataset, hdf5_errors, holds, open_hdf5, plain_attributes
-from evsim.formats.hdf5_rows import stored_rows
-from evsim.formats.index_checks import millisecond_defects, window_defects
 from evsim.formats.native_writer import NativeWriter
-from evsim.formats.recording import BLOCK, Defect, IndexedRecording, RecordedImage
-from evsim.formats.rled_layout import is_ours, require_known_version, sensor_size
-from evsim.formats.sidecar import STEP, Arrays, bracket, kept_index
-from evsim.formats.units import (
+from evsim.formats.storage.hdf5 import checked_dataset, hdf5_errors, holds, open_hdf5, plain_attributes
+from evsim.formats.storage.hdf5_rows import stored_rows
+from evsim.formats.storage.index_checks import millisecond_defects, window_defects
+from evsim.formats.storage.recording import BLOCK, Defect, IndexedRecording, RecordedImage
+from evsim.formats.storage.rled_layout import is_ours, require_known_version, sensor_size
+from evsim.formats.storage.sidecar import STEP, Arrays, bracket, kept_index
+from evsim.formats.storage.units import (
     SAMPLE,
     TimeUnit,
     decide_unit,

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from evsim.errors import InputError
 from evsim.events import Events
-from evsim.formats.hdf5 import compression_filters
-from evsim.formats.hdf5_writer import CHUNK, Hdf5Writer, append_rows, resizable
-from evsim.formats.recording import interval_windows, search_times
-from evsim.formats.rled_layout import counted_attributes, own_attributes
-from evsim.formats.writer import EventWriter
+from evsim.formats.storage.hdf5 import compression_filters
+from evsim.formats.storage.hdf5_writer import CHUNK, Hdf5Writer, append_rows, resizable
+from evsim.formats.storage.recording import interval_windows, search_times
+from evsim.formats.storage.rled_layout import counted_attributes, own_attributes
+from evsim.formats.storage.writer import EventWriter
 
 LARGEST_INDEX = 1 << 24
 """Milliseconds that ms_to_idx may span, 4.6 hours: a longer or wildly gapped recording has no index."""

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evsim.formats.catalogue import Format, register
-from evsim.formats.rled_layout import sensor_size
-from evsim.formats.words import Decoded, State, WordRecording
+from evsim.formats.storage.rled_layout import sensor_size
+from evsim.formats.storage.words import Decoded, State, WordRecording
 
 RECORD_BYTES = 5
 OVERFLOW_ROW = 240

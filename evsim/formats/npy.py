@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from evsim.errors import FormatError, InputError
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
-from evsim.formats.npy_stream import MAGIC, NpyColumn, map_npy, release_pages
-from evsim.formats.recording import IndexedRecording
-from evsim.formats.rled_layout import sensor_size
-from evsim.formats.units import (
+from evsim.formats.storage.npy_stream import MAGIC, NpyColumn, map_npy, release_pages
+from evsim.formats.storage.recording import IndexedRecording
+from evsim.formats.storage.rled_layout import sensor_size
+from evsim.formats.storage.units import (
     EXACT_SECONDS_US,
     SAMPLE,
     decide_unit,
@@ -26,7 +26,7 @@ from evsim.formats.units import (
     to_pixels,
     to_polarity,
 )
-from evsim.formats.writer import EventWriter
+from evsim.formats.storage.writer import EventWriter
 
 
 def sniff(path: Path, head: bytes) -> bool:

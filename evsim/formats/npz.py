@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from evsim.errors import FormatError, InputError
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
-from evsim.formats.npy_stream import HEADER_ERRORS, NpyColumn, npy_header, release_pages
-from evsim.formats.recording import IndexedRecording, RecordedImage
-from evsim.formats.rled_layout import sensor_size
-from evsim.formats.units import (
+from evsim.formats.storage.npy_stream import HEADER_ERRORS, NpyColumn, npy_header, release_pages
+from evsim.formats.storage.recording import IndexedRecording, RecordedImage
+from evsim.formats.storage.rled_layout import sensor_size
+from evsim.formats.storage.units import (
     PER_MICROSECOND,
     SAMPLE,
     check_unit,
@@ -31,7 +31,7 @@ from evsim.formats.units import (
     to_pixels,
     to_polarity,
 )
-from evsim.formats.writer import EventWriter
+from evsim.formats.storage.writer import EventWriter
 
 COLUMNS = ("t", "x", "y", "p")
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, struct.error)

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from evsim.errors import FormatError
 from evsim.formats.catalogue import Format, register
-from evsim.formats.columns import Column, ColumnRecording
-from evsim.formats.npy_stream import MAGIC
-from evsim.formats.recording import RecordedImage
-from evsim.formats.rled_layout import sensor_size
 from evsim.formats.rled_memmap import load_metadata
-from evsim.formats.units import SAMPLE, decide_unit
+from evsim.formats.storage.columns import Column, ColumnRecording
+from evsim.formats.storage.npy_stream import MAGIC
+from evsim.formats.storage.recording import RecordedImage
+from evsim.formats.storage.rled_layout import sensor_size
+from evsim.formats.storage.units import SAMPLE, decide_unit
 
 
 def sniff(path: Path, head: bytes) -> bool:

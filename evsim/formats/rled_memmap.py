@@ -16,12 +16,23 @@ from numpy.typing import NDArray
 from evsim.errors import FormatError, InputError
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
-from evsim.formats.index_checks import window_defects
 from evsim.formats.native_writer import Windows, require_windows
-from evsim.formats.npy_stream import MAGIC, NpyColumn, map_npy, npy_header, release_pages
-from evsim.formats.recording import Defect, IndexedRecording, RecordedImage, interval_windows, search_times
-from evsim.formats.rled_layout import counted_attributes, own_attributes, require_known_version, sensor_size
-from evsim.formats.units import (
+from evsim.formats.storage.index_checks import window_defects
+from evsim.formats.storage.npy_stream import MAGIC, NpyColumn, map_npy, npy_header, release_pages
+from evsim.formats.storage.recording import (
+    Defect,
+    IndexedRecording,
+    RecordedImage,
+    interval_windows,
+    search_times,
+)
+from evsim.formats.storage.rled_layout import (
+    counted_attributes,
+    own_attributes,
+    require_known_version,
+    sensor_size,
+)
+from evsim.formats.storage.units import (
     PER_MICROSECOND,
     SAMPLE,
     decide_unit,
@@ -30,7 +41,7 @@ from evsim.formats.units import (
     to_pixels,
     to_polarity,
 )
-from evsim.formats.writer import EventWriter
+from evsim.formats.storage.writer import EventWriter
 
 
 def sniff(path: Path, head: bytes) -> bool:

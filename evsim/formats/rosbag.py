@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from evsim.errors import EvsimError, FormatError
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
-from evsim.formats.packages import require_package
-from evsim.formats.recording import RecordedImage, Recording, events_before
-from evsim.formats.rled_layout import sensor_size
-from evsim.formats.units import epoch_origin
+from evsim.formats.storage.packages import require_package
+from evsim.formats.storage.recording import RecordedImage, Recording, events_before
+from evsim.formats.storage.rled_layout import sensor_size
+from evsim.formats.storage.units import epoch_origin
 
 MARK = b"#ROSBAG V2.0\n"
 EVENT_TYPES = ("dvs_msgs/msg/EventArray", "prophesee_event_msgs/msg/EventArray")

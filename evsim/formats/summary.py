@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evsim.events import LABEL_NAMES, Events
-from evsim.formats.recording import Recording
+from evsim.formats.storage.recording import Recording
 
 
 class _Tally:

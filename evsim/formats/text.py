@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from evsim.errors import FormatError, InputError
 from evsim.events import Events
 from evsim.formats.catalogue import HEAD_BYTES, Format, register
-from evsim.formats.recording import BLOCK, Recording
-from evsim.formats.rled_layout import sensor_size
-from evsim.formats.sidecar import Arrays, kept_index
-from evsim.formats.units import (
+from evsim.formats.storage.recording import BLOCK, Recording
+from evsim.formats.storage.rled_layout import sensor_size
+from evsim.formats.storage.sidecar import Arrays, kept_index
+from evsim.formats.storage.units import (
     EXACT_SECONDS_US,
     TimeUnit,
     check_unit,
@@ -33,7 +33,7 @@ from evsim.formats.units import (
     to_pixels,
     to_polarity,
 )
-from evsim.formats.writer import EventWriter
+from evsim.formats.storage.writer import EventWriter
 
 HEADERS = ("comment", "size", "none")
 GZIP_MAGIC = b"\x1f\x8b"

@@ -15,10 +15,10 @@ from evsim.errors import InputError
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
 from evsim.formats.npz import write_archive
-from evsim.formats.npz_folder import Arrays, NpzFolderRecording, first_holds, write_image
-from evsim.formats.spool import Spool
-from evsim.formats.units import to_pixels
-from evsim.formats.writer import EventWriter
+from evsim.formats.storage.event_buffer import EventBuffer
+from evsim.formats.storage.npz_folder import Arrays, NpzFolderRecording, first_holds, write_image
+from evsim.formats.storage.units import to_pixels
+from evsim.formats.storage.writer import EventWriter
 
 DEFAULT_GAP_US = 33_333
 NAMES = ("t", "x", "y", "p")
@@ -92,7 +92,7 @@ class TimeLensWriter(EventWriter):
     def _open(self, temporary: Path) -> None:
         (temporary / "events").mkdir(parents=True)
         self._folder = temporary
-        self._spool = Spool(temporary)
+        self._spool = EventBuffer(temporary)
 
     def _write(self, events: Events) -> None:
         self._spool.append(events)

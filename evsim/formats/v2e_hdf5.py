@@ -14,13 +14,13 @@ from evsim.errors import FormatError, InputError
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
 from evsim.formats.evt2 import RESTARTS
-from evsim.formats.hdf5 import checked_dataset, hdf5_errors, holds, open_hdf5, plain_attributes
-from evsim.formats.hdf5_writer import Hdf5Writer, append_rows, resizable
-from evsim.formats.recording import BLOCK, Defect, IndexedRecording, RecordedImage, search_times
-from evsim.formats.rled_layout import sensor_size
 from evsim.formats.rled_memmap import grey
-from evsim.formats.sidecar import STEP, Arrays, bracket, kept_index
-from evsim.formats.units import check_unit, to_pixels, to_polarity
+from evsim.formats.storage.hdf5 import checked_dataset, hdf5_errors, holds, open_hdf5, plain_attributes
+from evsim.formats.storage.hdf5_writer import Hdf5Writer, append_rows, resizable
+from evsim.formats.storage.recording import BLOCK, Defect, IndexedRecording, RecordedImage, search_times
+from evsim.formats.storage.rled_layout import sensor_size
+from evsim.formats.storage.sidecar import STEP, Arrays, bracket, kept_index
+from evsim.formats.storage.units import check_unit, to_pixels, to_polarity
 
 PERIOD_US = 1 << 32
 OLD_OFF = 4294967295

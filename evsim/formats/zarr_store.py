@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 from evsim.errors import EvsimError, FormatError
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
-from evsim.formats.columns import Column, IndexedColumnRecording, checked_index
-from evsim.formats.index_checks import millisecond_defects
 from evsim.formats.native_writer import LARGEST_INDEX
-from evsim.formats.recording import Defect, RecordedImage
-from evsim.formats.rled_layout import (
+from evsim.formats.storage.columns import Column, IndexedColumnRecording, checked_index
+from evsim.formats.storage.index_checks import millisecond_defects
+from evsim.formats.storage.recording import Defect, RecordedImage
+from evsim.formats.storage.rled_layout import (
     FORMAT_ATTRIBUTE,
     counted_attributes,
     own_attributes,
     require_known_version,
     sensor_size,
 )
-from evsim.formats.units import check_unit
-from evsim.formats.writer import EventWriter
+from evsim.formats.storage.units import check_unit
+from evsim.formats.storage.writer import EventWriter
 
 CHUNK, SHARD = 1 << 16, 1 << 21
 """Events decoded together, and events in one file."""

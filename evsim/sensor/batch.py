@@ -17,7 +17,7 @@ from evsim import configuration
 from evsim.configuration import Tree
 from evsim.errors import InputError
 from evsim.events import Events
-from evsim.kernels.bands import RowBands
+from evsim.kernels.threads.bands import RowBands
 from evsim.sensor.config import SensorConfig
 from evsim.sensor.simulator import Simulator
 from evsim.sensor.sums import EventSum

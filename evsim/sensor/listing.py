@@ -14,8 +14,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from evsim.kernels.bands import RowBands
 from evsim.kernels.compiled import INLINE, LOOP
+from evsim.kernels.threads.bands import RowBands
 from evsim.sensor.sorting import Columns
 
 COLUMN_TYPES = (np.int64, np.uint16, np.uint16, np.uint8, np.uint8)

@@ -9,8 +9,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from evsim.errors import InputError
-from evsim.kernels.bands import RowBands
 from evsim.kernels.compiled import LOOP
+from evsim.kernels.threads.bands import RowBands
 from evsim.sensor.config import SensorConfig
 from evsim.sensor.fields import FrameFields, RandomFields
 from evsim.sensor.frames import dn_scale

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from evsim.kernels.bands import RowBands
+from evsim.kernels.threads.bands import RowBands
 from evsim.upsample.dense_flow import SMALLEST_SIDE, dense_flow
 from evsim.upsample.interpolator import BlendedPair, PreparedPair
 from evsim.upsample.luma import matching_pair

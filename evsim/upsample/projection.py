@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from evsim.kernels.bands import RowBands
+from evsim.kernels.threads.bands import RowBands
 
 Array = NDArray[np.float32]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from evsim.models.state import PublishedState, State, rename_key, rename_prefixes
+from evsim.models.weights.state import PublishedState, State, rename_key, rename_prefixes
 
 LAYER = re.compile(r"net\.siren_net\.(\d+)\.linear\.weight")
 

@@ -17,7 +17,7 @@ from evsim.models.evinr.settings import EvinrFitConfig
 from evsim.models.evinr.start import start_from_events
 from evsim.models.evinr.step import Gradients, Stepper, Targets, make_optimizer
 from evsim.models.evinr.targets import aligned_targets, published_targets
-from evsim.models.variational.thresholds import recorded_thresholds
+from evsim.models.log_video.thresholds import recorded_thresholds
 
 Report = Callable[[int, int, float], None]
 GAUGE_FRAMES = 50

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from evsim.errors import InputError
 from evsim.formats import Recording
-from evsim.models.data.excerpt import Excerpt, time_span
+from evsim.formats.storage.excerpt import Excerpt, time_span
 from evsim.models.evinr.fit import Fit, with_threshold
 from evsim.models.evinr.network import Evinr, tone_map
 from evsim.models.evinr.settings import EvinrFitConfig
+from evsim.models.log_video.display import DisplayCurve
+from evsim.models.log_video.planes import enlarge_plane
 from evsim.models.offline import OfflineEntry, Report
-from evsim.models.variational.color import enlarge_plane
-from evsim.models.variational.display import DisplayCurve
 
 QUERY = 16
 """Frames that are asked for at a time."""
@@ -219,7 +219,7 @@ def _in_parts(times_us: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
 def _create(config: EvinrFitConfig, weights: Path | None, device: torch.device) -> EvinrReconstructor:
     if weights is None:
         return EvinrReconstructor(config, device)
-    from evsim.models.checkpoints import load
+    from evsim.models.weights.checkpoints import load
 
     network = load("evinr", weights, device=device)
     assert isinstance(network, Evinr)

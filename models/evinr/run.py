@@ -15,8 +15,7 @@ import torch
 from evsim import configuration
 from evsim.files import atomic_output
 from evsim.formats import Recording
-from evsim.models.checkpoints import save
-from evsim.models.data.excerpt import cut_excerpt
+from evsim.formats.storage.excerpt import cut_excerpt
 from evsim.models.evinr.fit import Fit, require_finite, with_threshold
 from evsim.models.evinr.offline import stretch_of
 from evsim.models.evinr.settings import EvinrFitConfig
@@ -24,6 +23,7 @@ from evsim.models.training.interruption import StopSignals
 from evsim.models.training.record import TRAIN, Recorder
 from evsim.models.training.run_folder import RunFolder, require_same
 from evsim.models.training.state_file import read_state, write_state
+from evsim.models.weights.checkpoints import save
 
 Report = Callable[[int, int | None, str], None]
 

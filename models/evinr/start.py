@@ -13,7 +13,7 @@ from torch import Tensor
 from evsim.models.evinr.network import Evinr
 from evsim.models.evinr.step import Targets
 from evsim.models.evinr.targets import levels_of
-from evsim.models.variational.closed_form import initial_image
+from evsim.models.log_video.initial_image import initial_image
 
 RIDGE = 1e-3
 """Of the regression, in units of the features' variance times the number of frames."""

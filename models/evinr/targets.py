@@ -10,8 +10,8 @@ from torch import Tensor
 from evsim.errors import InputError
 from evsim.events import Events
 from evsim.models.evinr.step import Targets
-from evsim.models.variational.closed_form import Thresholds, event_levels
 from evsim.represent import evinr_stack
+from evsim.represent.levels import Thresholds, event_levels
 from evsim.represent.pixels import require_whole
 
 UNIT = Thresholds(1.0, 1.0)

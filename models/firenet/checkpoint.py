@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from evsim.models.firenet.network import FireNetConfig
-from evsim.models.state import PublishedState, State, rename_key, rename_prefixes
+from evsim.models.weights.state import PublishedState, State, rename_key, rename_prefixes
 
 PLUS = {
     "head.conv2d": "head",

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 
-from evsim.models.checkpoints import read_checkpoint
 from evsim.models.perceptual.dists import Dists
 from evsim.models.perceptual.features import Trunk
 from evsim.models.perceptual.lpips import Lpips
-from evsim.models.state import PublishedState, State, fill_network
+from evsim.models.weights.checkpoints import read_checkpoint
+from evsim.models.weights.state import PublishedState, State, fill_network
 
 
 def load_lpips(trunk: Trunk, trunk_file: str | os.PathLike[str], heads_file: str | os.PathLike[str]) -> Lpips:

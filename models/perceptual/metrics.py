@@ -22,7 +22,7 @@ from evsim.models.perceptual.dists import Dists
 from evsim.models.perceptual.features import Trunk
 from evsim.models.perceptual.flolpips import flolpips
 from evsim.models.perceptual.lpips import Lpips
-from evsim.models.weights import weights_folder
+from evsim.models.weights.published import weights_folder
 
 _TRUNKS: dict[str, Trunk] = {
     "lpips:alex": "alex",

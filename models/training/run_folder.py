@@ -13,8 +13,8 @@ from torch import nn
 
 from evsim.errors import InputError
 from evsim.files import atomic_output
-from evsim.models.checkpoints import save
 from evsim.models.training.configuration import FREE_ON_RESUME
+from evsim.models.weights.checkpoints import save
 
 Tree = dict[str, Any]
 

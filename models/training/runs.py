@@ -15,13 +15,13 @@ import torch
 from evsim import configuration
 from evsim.errors import ConfigError, InputError
 from evsim.models import registry
-from evsim.models.checkpoints import network_of, read_checkpoint
 from evsim.models.data.dataset import FirstSamples, Share, StepSampler, make_loader, seed_generators, size_of
 from evsim.models.device import choose_device
 from evsim.models.training.configuration import TrainingConfig
 from evsim.models.training.loop import Report, TrainingResult, train
 from evsim.models.training.task import Datasets, Task, TaskEntry
-from evsim.models.weights import find_weights
+from evsim.models.weights.checkpoints import network_of, read_checkpoint
+from evsim.models.weights.published import find_weights
 from evsim.randomness import derive_key
 
 SECTIONS = ("network", "task", "data", "training", "initial_weights")

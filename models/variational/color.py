@@ -8,9 +8,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from evsim.errors import InputError
 from evsim.events import Events
-from evsim.models.variational.closed_form import Thresholds
+from evsim.models.log_video.planes import enlarge_plane
 from evsim.models.variational.solver import Weights
 from evsim.models.variational.windows import SolvedWindow
+from evsim.represent.levels import Thresholds
 
 PLANES = ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2))
 """Row and column of a plane in its cell of 2x2 pixels, and its channel of R, G, B."""
@@ -75,19 +76,3 @@ def _plane(events: Events, row: int, column: int) -> Events:
     mine = (events.y % 2 == row) & (events.x % 2 == column)
     x, y = events.x[mine] // 2, events.y[mine] // 2
     return Events(events.t[mine], x, y, events.p[mine], events.width // 2, events.height // 2)
-
-
-def enlarge_plane(plane: NDArray[np.float32], row: float, column: float) -> NDArray[np.float32]:
-    """float32 (T, 2 H, 2 W) of (T, H, W): linear between its pixels, which are at (2 i + row, 2 j + column)
-    of the result, held beyond them.
-    """
-    for axis, first in ((1, row), (2, column)):
-        count = plane.shape[axis]
-        position = np.clip((np.arange(2 * count) - first) / 2, 0, count - 1)
-        before = np.minimum(position.astype(np.int64), max(count - 2, 0))
-        after = np.minimum(before + 1, count - 1)
-        shape = [1, 1, 1]
-        shape[axis] = 2 * count
-        share = (position - before).astype(np.float32).reshape(shape)
-        plane = (1 - share) * plane.take(before, axis) + share * plane.take(after, axis)
-    return plane

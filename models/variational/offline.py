@@ -11,11 +11,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from evsim.formats import Recording
-from evsim.models.data.excerpt import time_span
+from evsim.formats.storage.excerpt import time_span
+from evsim.models.log_video.display import DisplayCurve
 from evsim.models.offline import OfflineEntry, Report
 from evsim.models.variational.color import SolvedColorWindow
 from evsim.models.variational.config import VariationalConfig
-from evsim.models.variational.display import DisplayCurve
 from evsim.models.variational.solver import Weights
 from evsim.models.variational.thresholds import choose_thresholds
 from evsim.models.variational.windows import EVENTS_PER_SAMPLE, Samples, SolvedWindow, plan_samples

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from evsim.kernels.compiled import LOOP
-from evsim.models.variational.closed_form import second_difference
+from evsim.models.log_video.initial_image import second_difference
 
 COUPLING = 8.0
 """Weight of the split; any value has the same solution, this one is near it after 20 iterations."""

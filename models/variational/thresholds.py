@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 
 from evsim.formats import Recording
-from evsim.models.variational.closed_form import Thresholds
+from evsim.models.log_video.thresholds import recorded_thresholds
 from evsim.models.variational.config import VariationalConfig
+from evsim.represent.levels import Thresholds
 
 UNKNOWN = 0.25
 """Where nothing is known: a common sensor's; it scales log intensity and changes nothing else."""
@@ -29,18 +28,6 @@ def choose_thresholds(recording: Recording, config: VariationalConfig) -> Thresh
     if config.balance_thresholds == "on" or (config.balance_thresholds == "auto" and enough and not known):
         return Thresholds(thresholds.on, thresholds.on * drift_free_ratio(recording))
     return thresholds
-
-
-def recorded_thresholds(recording: Recording) -> Thresholds | None:
-    """The nominal thresholds of the sensor that simulated a recording, where its file says so."""
-    text = recording.attributes.get("config")
-    try:
-        sensor = json.loads(text)["sensor"] if isinstance(text, (str, bytes)) else None
-        if not sensor or sensor.get("model") == "voltmeter":  # whose thresholds are voltages
-            return None
-        return Thresholds(float(sensor["contrast_threshold_on"]), float(sensor["contrast_threshold_off"]))
-    except (ValueError, KeyError, TypeError):
-        return None  # another program's attribute of that name
 
 
 def drift_free_ratio(recording: Recording) -> float:

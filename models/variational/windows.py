@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from evsim.events import Events
 from evsim.formats import Recording
-from evsim.models.variational.closed_form import EventLevels, Thresholds
 from evsim.models.variational.config import VariationalConfig
 from evsim.models.variational.solver import Weights, solve
+from evsim.represent.levels import EventLevels, Thresholds
 
 EVENTS_PER_SAMPLE = 0.22
 """Events a pixel between two time samples; `smoothness` is given for it, so that slow motion played fast

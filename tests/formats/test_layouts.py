@@ -18,7 +18,7 @@ from evsim.events import Events
 from evsim.formats import convert, create_events, open_events, save_events
 from evsim.formats.evreal import EvrealRecording
 from evsim.formats.gem_npz import GemRecording
-from evsim.formats.sidecar import index_path
+from evsim.formats.storage.sidecar import index_path
 
 EPOCH = 1_700_000_000_000_000
 
@@ -56,7 +56,7 @@ def test_a_pause_that_dat_cannot_tell_is_refused(tmp_path: Path) -> None:
 
 
 def test_evt3_runs_on_beyond_16_seconds_and_across_blocks(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("evsim.formats.words.WORDS", 37)
+    monkeypatch.setattr("evsim.formats.storage.words.WORDS", 37)
     events = make_events(3000, width=64, height=48, span=60_000_000)
     path = foreign_files.write_evt3(events, tmp_path / "a.raw")
     with open_events(path) as recording:
@@ -455,10 +455,10 @@ def test_nmnist_overflow_rows_move_the_clock(tmp_path: Path) -> None:
 def test_index_of_a_large_file_is_built_once_and_kept_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("evsim.formats.sidecar.SMALLEST_BYTES", 0)
-    monkeypatch.setattr("evsim.formats.words.WORDS", 500)
+    monkeypatch.setattr("evsim.formats.storage.sidecar.SMALLEST_BYTES", 0)
+    monkeypatch.setattr("evsim.formats.storage.words.WORDS", 500)
     monkeypatch.setattr("evsim.formats.text.BLOCK", 500)
-    monkeypatch.setattr("evsim.formats.sidecar.STEP", 128)
+    monkeypatch.setattr("evsim.formats.storage.sidecar.STEP", 128)
     monkeypatch.setattr("evsim.formats.v2e_hdf5.STEP", 128)
     events = make_events(3000)
     path = save_events(events, tmp_path / name)
@@ -482,8 +482,8 @@ def test_index_of_a_large_file_is_built_once_and_kept_beside_it(
 def test_columns_of_a_large_foreign_file_are_checked_and_indexed_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evsim.formats.sidecar.SMALLEST_BYTES", 0)
-    for module in ("sidecar", "native"):
+    monkeypatch.setattr("evsim.formats.storage.sidecar.SMALLEST_BYTES", 0)
+    for module in ("storage.sidecar", "native"):
         monkeypatch.setattr(f"evsim.formats.{module}.STEP", 128)
     times = np.sort(np.random.default_rng(0).integers(0, 900, 5000))  # more equal times than a step
     events = column_events(EPOCH + times)

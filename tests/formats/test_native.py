@@ -23,9 +23,9 @@ from evsim.errors import FormatError, InputError
 from evsim.events import Events
 from evsim.files import EarlyFlush
 from evsim.formats import NativeWriter, open_events, save_events, sniff
-from evsim.formats.hdf5 import SurvivingFile
 from evsim.formats.native_writer import LARGEST_INDEX
-from evsim.formats.recording import BLOCK
+from evsim.formats.storage.hdf5 import SurvivingFile
+from evsim.formats.storage.recording import BLOCK
 
 
 def write_simulation(path: Path, events: Events, *, colour: bool = True, **options: Any) -> Path:
@@ -298,7 +298,7 @@ def test_space_asked_for_ahead_leaves_no_trace(
         os.ftruncate(descriptor, start + length)
 
     save_events(make_events(70_000, width=40, height=30), tmp_path / "plain.h5")
-    monkeypatch.setattr("evsim.formats.hdf5.RESERVE", 1 << 16)
+    monkeypatch.setattr("evsim.formats.storage.hdf5.RESERVE", 1 << 16)
     monkeypatch.setattr("os.posix_fallocate", reserve, raising=False)
     save_events(make_events(70_000, width=40, height=30), tmp_path / "reserved.h5")
     assert (len(asked) == 1) == refused
@@ -414,7 +414,7 @@ def test_bad_content_is_named(tmp_path: Path, events: Events, changes: dict[str,
 def test_unsorted_times_across_blocks_name_the_event(
     tmp_path: Path, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evsim.formats.recording.BLOCK", 1000)
+    monkeypatch.setattr("evsim.formats.storage.recording.BLOCK", 1000)
     t = events.t.copy()
     t[3000:] = 0
     path = write_foreign(tmp_path / "a.h5", events, events__ts=t.astype(float))

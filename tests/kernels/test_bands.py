@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from evsim.kernels import bands
-from evsim.kernels.bands import RowBands
+from evsim.kernels.threads import bands
+from evsim.kernels.threads.bands import RowBands
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])

@@ -7,7 +7,7 @@ import torch
 
 from evsim import models
 from evsim.models.firenet.checkpoint import PLUS
-from evsim.models.state import rename_prefixes
+from evsim.models.weights.state import rename_prefixes
 
 
 @pytest.fixture

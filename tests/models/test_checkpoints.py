@@ -20,8 +20,8 @@ from torch import nn
 
 from evsim import models
 from evsim.errors import CheckpointError, ConfigError, FormatError, InputError
-from evsim.models.checkpoints import read_checkpoint
-from evsim.models.state import (
+from evsim.models.weights.checkpoints import read_checkpoint
+from evsim.models.weights.state import (
     PublishedState,
     drop_aliases,
     find_problems,
@@ -29,8 +29,8 @@ from evsim.models.state import (
     rename_key,
     strip_prefixes,
 )
-from evsim.models.torch_files import LEGACY_MAGIC, LEGACY_PROTOCOL
-from evsim.models.unpickling import Inert
+from evsim.models.weights.torch_files import LEGACY_MAGIC, LEGACY_PROTOCOL
+from evsim.models.weights.unpickling import Inert
 
 LAYOUTS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 

@@ -19,9 +19,9 @@ import torch
 
 from evsim import models
 from evsim.errors import CheckpointError, EvsimError, FormatError
-from evsim.models.checkpoints import read_checkpoint
-from evsim.models.torch_files import LEGACY_MAGIC, LEGACY_PROTOCOL
-from evsim.models.unpickling import Inert, unpickle
+from evsim.models.weights.checkpoints import read_checkpoint
+from evsim.models.weights.torch_files import LEGACY_MAGIC, LEGACY_PROTOCOL
+from evsim.models.weights.unpickling import Inert, unpickle
 
 CALLS: list[str] = []
 

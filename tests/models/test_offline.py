@@ -20,7 +20,7 @@ from evsim.cli.reconstruct import reconstruct
 from evsim.errors import ConfigError, FormatError, InputError
 from evsim.events import Events
 from evsim.formats import NativeWriter, Recording, open_events, save_events
-from evsim.models.data.excerpt import Excerpt, cut_excerpt, time_span
+from evsim.formats.storage.excerpt import Excerpt, cut_excerpt, time_span
 from evsim.models.offline import OFFLINE, OfflineEntry, make_offline
 
 WIDTH, HEIGHT = 8, 6

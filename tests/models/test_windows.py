@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from evsim.errors import InputError
 from evsim.events import Events
 from evsim.formats import NativeWriter, open_events
-from evsim.models.data.windows import (
+from evsim.formats.storage.windows import (
     split_at,
     windows_between_images,
     windows_by_count,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from evsim.pipelines.executors import Executor, Processes, Serial
+from evsim.pipelines.runs.executors import Executor, Processes, Serial
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -81,7 +81,7 @@ def test_a_worker_has_one_thread() -> None:
 
 RUN_TWO = """
 import sys
-from evsim.pipelines.executors import Processes
+from evsim.pipelines.runs.executors import Processes
 from test_executors import announce_and_sleep
 list(Processes(2).outcomes(announce_and_sleep, [sys.argv[1]] * 2))
 """

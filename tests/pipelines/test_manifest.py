@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evsim.errors import FormatError
-from evsim.pipelines.manifest import JobRecord, ManifestWriter, latest_records, read_manifest
+from evsim.pipelines.runs.manifest import JobRecord, ManifestWriter, latest_records, read_manifest
 
 
 def record(clip: str, finished: str = "2024-01-01T00:00:00", **fields: object) -> JobRecord:

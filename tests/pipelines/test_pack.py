@@ -11,7 +11,7 @@ import pytest
 from evsim.errors import InputError
 from evsim.events import Events
 from evsim.formats import NativeWriter, open_events
-from evsim.pipelines.pack import natural_key, pack_rled
+from evsim.pipelines.packing.rled import natural_key, pack_rled
 
 
 def write_sequence(path: Path, n: int = 50) -> Path:

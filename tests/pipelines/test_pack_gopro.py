@@ -14,9 +14,9 @@ import pytest
 from evsim.errors import InputError
 from evsim.events import Events
 from evsim.formats import open_events
-from evsim.pipelines.description import describe_run
-from evsim.pipelines.gopro import pack_gopro
-from evsim.pipelines.run import RunOptions, execute_run
+from evsim.pipelines.packing.sim2real_tree import pack_gopro
+from evsim.pipelines.runs.description import describe_run
+from evsim.pipelines.runs.run import RunOptions, execute_run
 
 FACTOR = 4
 CLIPS = ("train/A", "train/B_2", "test/C")

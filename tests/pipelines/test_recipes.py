@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evsim.errors import InputError
-from evsim.pipelines.recipes import RECIPES, find_clips
+from evsim.pipelines.runs.recipes import RECIPES, find_clips
 
 MakeClip = Callable[..., Path]
 

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from evsim.errors import ConfigError, InputError, RunError
-from evsim.pipelines.description import RunDescription, describe_run, recorded_run
-from evsim.pipelines.executors import Outcome, Processes
-from evsim.pipelines.fingerprint import file_checksum
-from evsim.pipelines.jobs import Job, now, run_job
-from evsim.pipelines.manifest import JobRecord, latest_records
-from evsim.pipelines.run import RunOptions, RunResult, execute_run
-from evsim.pipelines.run_folder import RunFolder, Shard
+from evsim.pipelines.runs.description import RunDescription, describe_run, recorded_run
+from evsim.pipelines.runs.executors import Outcome, Processes
+from evsim.pipelines.runs.fingerprint import file_checksum
+from evsim.pipelines.runs.jobs import Job, now, run_job
+from evsim.pipelines.runs.manifest import JobRecord, latest_records
+from evsim.pipelines.runs.run import RunOptions, RunResult, execute_run
+from evsim.pipelines.runs.run_folder import RunFolder, Shard
 
 RESUME = RunOptions(resume=True)
 VERIFY = RunOptions(resume=True, verify=True)
@@ -267,7 +267,7 @@ def test_an_error_of_a_full_disk_is_recognised(
         except OSError as error:
             raise RunError("disk full") from error
 
-    monkeypatch.setattr("evsim.pipelines.jobs.simulate_clip", refuse)
+    monkeypatch.setattr("evsim.pipelines.runs.jobs.simulate_clip", refuse)
     result = execute_run(description, tmp_path / "run", work=run_job)
     assert (len(result.records), result.not_started, result.stopped) == (1, 2, "disk full")
 
@@ -281,7 +281,7 @@ def test_an_input_that_changes_while_it_is_read_fails_the_job(
         for image in own_gopro.rglob("000001.png"):
             image.write_bytes(image.read_bytes() + b" ")
 
-    monkeypatch.setattr("evsim.pipelines.jobs.simulate_clip", change)
+    monkeypatch.setattr("evsim.pipelines.runs.jobs.simulate_clip", change)
     result = execute_run(description, tmp_path / "run", RunOptions(retries=0))
     assert all("changed while it was read" in error for error in result.failures.values())
     assert len(result.failures) == 3
@@ -400,7 +400,7 @@ def test_a_manifest_that_cannot_be_written_stops_the_run(go: Go, monkeypatch: py
         return real(descriptor, data)
 
     with monkeypatch.context() as patched:
-        patched.setattr("evsim.pipelines.manifest.os.write", refuse)
+        patched.setattr("evsim.pipelines.runs.manifest.os.write", refuse)
         with pytest.raises(RunError, match=r"cannot record train/B_10_00 .*resume"):
             go()
     assert go(RESUME).skipped == 1

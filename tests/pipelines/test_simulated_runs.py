@@ -16,10 +16,10 @@ import h5py
 import pytest
 
 from evsim.formats import open_events
-from evsim.pipelines.description import describe_run, recorded_run
-from evsim.pipelines.executors import Processes
-from evsim.pipelines.manifest import latest_records
-from evsim.pipelines.run import RunOptions, execute_run
+from evsim.pipelines.runs.description import describe_run, recorded_run
+from evsim.pipelines.runs.executors import Processes
+from evsim.pipelines.runs.manifest import latest_records
+from evsim.pipelines.runs.run import RunOptions, execute_run
 
 Start = Callable[..., Any]
 Bytes = Callable[[Path], dict[str, bytes]]

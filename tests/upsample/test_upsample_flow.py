@@ -91,7 +91,7 @@ def test_colour_moves_as_its_luma_does():
 
 
 def test_the_same_bytes_come_from_any_number_of_threads(monkeypatch):
-    monkeypatch.setattr("evsim.kernels.bands.SMALLEST_BAND", 64)
+    monkeypatch.setattr("evsim.kernels.threads.bands.SMALLEST_BAND", 64)
     frame0, frame1 = (to_bytes(disc_over_background(t, (13, -7))) for t in (0, 1))
     before = cv2.getNumThreads()
     results = set()

@@ -15,7 +15,7 @@ from PIL import Image
 
 from evsim.errors import InputError
 from evsim.events import Events
-from evsim.pipelines.report import (
+from evsim.pipelines.reports.simulation_page import (
     Clip,
     Command,
     Comparison,

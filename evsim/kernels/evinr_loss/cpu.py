@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evsim.kernels.bands import RowBands
 from evsim.kernels.compiled import INLINE, LOOP
 from evsim.kernels.evinr_loss.arguments import LossWeights, counts
+from evsim.kernels.threads.bands import RowBands
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
 """Of the sums, which may be added up in any order."""

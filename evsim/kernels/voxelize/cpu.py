@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evsim.errors import InputError
-from evsim.kernels.crew import Crew
+from evsim.kernels.threads.pool import ThreadPool
 from evsim.kernels.voxelize import intervals, loops
 from evsim.kernels.voxelize.arguments import NO_DURATION, Placement, PlaneLayout, require_events
 
@@ -118,14 +118,14 @@ def _balanced(ranges: NDArray[np.int64], parts: int) -> list[tuple[int, int]]:
 
 def _in_threads(run: Callable[..., int], jobs: list[tuple[int, int]]) -> int:
     """The largest status of the jobs; the first runs in the calling thread."""
-    statuses: list[int] = _crew(len(jobs)).run([functools.partial(run, *job) for job in jobs])
+    statuses: list[int] = _pool(len(jobs)).run([functools.partial(run, *job) for job in jobs])
     return max(statuses)
 
 
 @functools.cache
-def _crew(size: int) -> Crew:
+def _pool(size: int) -> ThreadPool:
     """Threads that stay: starting one costs as much as 100 000 events."""
-    return Crew(size)
+    return ThreadPool(size)
 
 
 def _one_window(task: _Task, events: list[int], start: float, duration: float, parts: int) -> int:

@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from evsim.kernels.compiled import INLINE, LOOP, SPREAD
-from evsim.kernels.turns import add_turns, read_turn, take, take_piece, wait_until
+from evsim.kernels.threads.counters import add_to_counter, read_counter, take, take_piece, wait_until
 from evsim.sensor.sorting import Bins, Columns, place_slots, scatter, tally, unpack
 from evsim.sensor.v2e.records import Fields, Light, Pass, Planes, Scratch
 from evsim.sensor.v2e.rows import ALL_LEAK, LABEL, ON, advance_row
@@ -51,7 +51,7 @@ def run_blocks(
     now: Pass,
     scratch: Scratch,
     bins: Bins,
-    turns: NDArray[np.int64],
+    counters: NDArray[np.int64],
     threads: int,
     thread: int,
 ) -> bool:
@@ -62,15 +62,15 @@ def run_blocks(
     """
     blocks, first = bins.keys.shape[0], FIRST_SHARE + RUN * threads
     last = False
-    block = take_piece(turns, first, thread, threads, blocks)
+    block = take_piece(counters, first, thread, threads, blocks)
     while block >= 0:
         _run_block(block, ROWS_APART * thread, light, planes, fields, now, scratch, bins)
         if bins.wanted[block] > 0:
             bins.scratch[block] = ROWS_APART * thread
-            add_turns(turns, PLACED, GIVEN_UP)
+            add_to_counter(counters, PLACED, GIVEN_UP)
             break
-        last = take(turns, FINISHED) == blocks - 1
-        block = take_piece(turns, first, thread, threads, blocks)
+        last = take(counters, FINISHED) == blocks - 1
+        block = take_piece(counters, first, thread, threads, blocks)
     return last
 
 
@@ -84,7 +84,7 @@ def run_and_write(
     bins: Bins,
     origin: int,
     columns: Columns,
-    turns: NDArray[np.int64],
+    counters: NDArray[np.int64],
     threads: int,
     thread: int,
 ) -> None:
@@ -92,15 +92,15 @@ def run_and_write(
 
     Where keys or columns find no room it ends before `write_events`, with GIVEN_UP or more in PLACED.
     """
-    last = run_blocks(light, planes, fields, now, scratch, bins, turns, threads, thread)
+    last = run_blocks(light, planes, fields, now, scratch, bins, counters, threads, thread)
     if last:
         events = place_slots(bins.keys.shape[0], now.slots, bins)
         placed = WRITTEN_ALONE if events < FEW_EVENTS else 1
-        add_turns(turns, PLACED, placed if events <= columns.t.size else GIVEN_UP)
-    wait_until(turns, PLACED, 1)
-    placed = read_turn(turns, PLACED)
+        add_to_counter(counters, PLACED, placed if events <= columns.t.size else GIVEN_UP)
+    wait_until(counters, PLACED, 1)
+    placed = read_counter(counters, PLACED)
     if placed == 1 or (last and placed == WRITTEN_ALONE):
-        write_events(planes.base.shape[0], now.slots, origin, bins, columns, turns, threads, thread)
+        write_events(planes.base.shape[0], now.slots, origin, bins, columns, counters, threads, thread)
 
 
 @njit(**LOOP)
@@ -120,23 +120,23 @@ def write_events(
     origin: int,
     bins: Bins,
     columns: Columns,
-    turns: NDArray[np.int64],
+    counters: NDArray[np.int64],
     threads: int,
     thread: int,
 ) -> None:
     """Bring the events of all blocks into order and write their columns, on one of several threads."""
     blocks, first = bins.keys.shape[0], FIRST_SHARE + SCATTER * threads
-    block = take_piece(turns, first, thread, threads, blocks)
+    block = take_piece(counters, first, thread, threads, blocks)
     while block >= 0:
         scatter(block, block * height // blocks, (block + 1) * height // blocks, slots, bins)
-        take(turns, ORDERED)
-        block = take_piece(turns, first, thread, threads, blocks)
-    wait_until(turns, ORDERED, blocks)
+        take(counters, ORDERED)
+        block = take_piece(counters, first, thread, threads, blocks)
+    wait_until(counters, ORDERED, blocks)
     first = FIRST_SHARE + UNPACK * threads
-    part = take_piece(turns, first, thread, threads, blocks)
+    part = take_piece(counters, first, thread, threads, blocks)
     while part >= 0:
         unpack(part * slots // blocks, (part + 1) * slots // blocks, origin, bins, columns)
-        part = take_piece(turns, first, thread, threads, blocks)
+        part = take_piece(counters, first, thread, threads, blocks)
 
 
 @njit(**SPREAD)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from evsim.errors import InputError
 from evsim.events import LEAK
-from evsim.kernels.bands import RowBands
-from evsim.kernels.turns import SPACING, make_turns
+from evsim.kernels.threads.bands import RowBands
+from evsim.kernels.threads.counters import SPACING, make_counters
 from evsim.sensor import sorting
 from evsim.sensor.config import SensorConfig
 from evsim.sensor.fields import FrameFields, RandomFields, check_field
@@ -60,7 +60,7 @@ class V2ePixels:
         blocks = 1 if threads == 1 else min(BLOCKS_PER_THREAD * threads, height)
         self._scratch = _make_scratch(max(blocks, linear.ROWS_APART * threads), width, self._real)
         self._bins = _make_bins(blocks, size, width * height // (2 * blocks) + 1024, 1024)
-        self._turns = make_turns(linear.counters(threads))
+        self._counters = make_counters(linear.counters(threads))
         self._nothing = Fields(
             False,
             False,
@@ -240,22 +240,22 @@ class V2ePixels:
 
     def _linear_pass(self, light: Any, fields: Fields, now: Pass, origin: int) -> Columns:
         arguments = (light, self._planes, fields, now, self._scratch)
-        blocks, threads, turns = self._bins.keys.shape[0], self._bands.threads, self._turns
+        blocks, threads, counters = self._bins.keys.shape[0], self._bands.threads, self._counters
         self._clear_keys(now)
         placed = False
         if self._outputs is not None:
             # The memory for the events is there already, so that one call can do it all.
-            more = (self._bins, origin, self._outputs, turns, threads)
+            more = (self._bins, origin, self._outputs, counters, threads)
             self._bands.share(linear.run_and_write, *arguments, *more)
             placed = not self._bins.wanted.any()
-            if turns[linear.PLACED * SPACING] < linear.GIVEN_UP:
+            if counters[linear.PLACED * SPACING] < linear.GIVEN_UP:
                 return self._take_columns(int(self._bins.slot_start[now.slots]))
         if not placed:
             self._list_keys(arguments)
             sorting.place_slots(blocks, now.slots, self._bins)
         events = int(self._bins.slot_start[now.slots])
         columns = self._take_columns(events)
-        order = (self._size[1], now.slots, origin, self._bins, columns, turns, threads)
+        order = (self._size[1], now.slots, origin, self._bins, columns, counters, threads)
         if events < linear.FEW_EVENTS:
             linear.write_events(*order, 0)
         else:
@@ -279,7 +279,7 @@ class V2ePixels:
         self._bins.cursor[:] = [block * height // blocks for block in range(blocks)]
         self._bins.filled[:] = 0
         self._bins.wanted[:] = 0
-        self._turns[:] = 0
+        self._counters[:] = 0
 
     def _list_keys(self, arguments: tuple[Any, ...]) -> None:
         """Move all signals; leaves the keys of their events, block by block and row by row.
@@ -290,7 +290,7 @@ class V2ePixels:
             while self._bins.wanted.any():
                 self._bins = _grow(self._bins)
                 linear.resume_blocks(*arguments, self._bins)
-            self._bands.share(linear.run_blocks, *arguments, self._bins, self._turns, self._bands.threads)
+            self._bands.share(linear.run_blocks, *arguments, self._bins, self._counters, self._bands.threads)
             if not self._bins.wanted.any():
                 return
 

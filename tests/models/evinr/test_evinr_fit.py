@@ -24,8 +24,8 @@ from evsim.models.evinr.offline import stretches
 from evsim.models.evinr.settings import EvinrFitConfig
 from evsim.models.evinr.start import start_from_events
 from evsim.models.evinr.targets import aligned_targets, levels_of, sample_times
+from evsim.models.log_video.planes import enlarge_plane
 from evsim.models.offline import make_offline
-from evsim.models.variational.color import enlarge_plane
 
 SMALL = {"hidden_width": 32, "neck_width": 24, "train_resolution": 10, "iterations": 6}
 

@@ -10,7 +10,6 @@ import torch
 from perceptual_states import filled_state, torchvision_state
 
 from evsim.errors import CheckpointError
-from evsim.models.checkpoints import read_checkpoint
 from evsim.models.perceptual import (
     Dists,
     Lpips,
@@ -20,7 +19,8 @@ from evsim.models.perceptual import (
     lpips_state,
 )
 from evsim.models.perceptual.flolpips import flolpips_terms
-from evsim.models.state import fill_network
+from evsim.models.weights.checkpoints import read_checkpoint
+from evsim.models.weights.state import fill_network
 
 pytestmark = pytest.mark.needs_parity
 

@@ -11,7 +11,8 @@ from event_scenes import scene_events, scene_frames
 from evsim.errors import InputError
 from evsim.events import Events
 from evsim.metrics.alignment import aligned_scores
-from evsim.models.variational import Thresholds, event_levels, initial_image
+from evsim.models.log_video.initial_image import initial_image
+from evsim.represent.levels import Thresholds, event_levels
 
 
 def random_events(count: int, seed: int = 0) -> Events:

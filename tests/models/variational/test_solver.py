@@ -11,8 +11,8 @@ from event_scenes import scene_events, scene_frames
 from numpy.typing import NDArray
 
 from evsim.metrics.alignment import aligned_scores
-from evsim.models.variational import Thresholds, event_levels
 from evsim.models.variational.solver import Weights, energy, solve
+from evsim.represent.levels import Thresholds, event_levels
 
 WEIGHTS = Weights(fidelity=2.0, smoothness=20.0, softening=0.02)
 

@@ -17,10 +17,10 @@ from evsim.events import Events
 from evsim.formats import NativeWriter, open_events, save_events
 from evsim.metrics.alignment import aligned_scores
 from evsim.models.offline import make_offline
-from evsim.models.variational.closed_form import Thresholds
 from evsim.models.variational.config import VariationalConfig
 from evsim.models.variational.thresholds import choose_thresholds
 from evsim.models.variational.windows import plan_samples
+from evsim.represent.levels import Thresholds
 
 
 def reconstruct(file: Path, times: Any, **options: Any) -> NDArray[np.float32]:

@@ -1,0 +1,1 @@
+"""Threads that compiled passes share: a pool, bands of rows, counters."""

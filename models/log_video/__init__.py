@@ -1,0 +1,1 @@
+"""What methods on log intensity share: a first image, recorded thresholds, display, colour planes."""

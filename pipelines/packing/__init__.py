@@ -1,0 +1,1 @@
+"""Training trees of other projects, written from recordings and runs."""

@@ -1,0 +1,1 @@
+"""Many clips: recipes, jobs, runs that are recorded and resumed, executors."""

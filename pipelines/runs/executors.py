@@ -1,0 +1,212 @@
+"""Executors: how the jobs of a run are carried out, in this process or in several.
+
+An executor calls ``work(job)`` for every job and yields an `Outcome` as each ends, in any order. `work` and
+the jobs are pickled by some executors; `work` reports failures in what it returns, so that the only thing an
+executor itself has to report is a worker that died. This module stays light: a worker limits its threads
+before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import connection as channels
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any, Generic, Protocol, TypeVar
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+THREAD_VARIABLES = (
+    "NUMBA_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENCV_FOR_THREADS_NUM",
+)
+GRACE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[J, R]):
+    """How one job ended: with a result, or with the worker's death in words."""
+
+    job: J
+    result: R | None
+    died: str = ""
+
+
+class Executor(Protocol):
+    """What a run needs of an executor.
+
+    name: for run.json. workers: how many jobs are carried out at a time.
+    """
+
+    name: str
+    workers: int
+
+    def outcomes(self, work: Callable[[J], R], jobs: Sequence[J]) -> Generator[Outcome[J, R], None, None]:
+        """Call ``work(job)`` for every job; yields as each ends. Closing the iterator stops the rest."""
+        ...
+
+
+class Serial:
+    """One job after the other, in this process."""
+
+    name = "serial"
+    workers = 1
+
+    def outcomes(self, work: Callable[[J], R], jobs: Sequence[J]) -> Generator[Outcome[J, R], None, None]:
+        """See `Executor`."""
+        for job in jobs:
+            yield Outcome(job, work(job))
+
+
+class Processes:
+    """Jobs in `workers` processes of one thread each, started afresh (spawn), so that nothing is inherited.
+
+    A worker that dies (out of memory, killed) costs the job it had; another takes its place.
+    """
+
+    name = "processes"
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def outcomes(self, work: Callable[[J], R], jobs: Sequence[J]) -> Generator[Outcome[J, R], None, None]:
+        """See `Executor`."""
+        waiting = deque(jobs)
+        started: list[_Worker[J, R]] = []
+        try:
+            while waiting or any(worker.busy for worker in started):
+                while waiting and len(started) < self.workers:
+                    started.append(_Worker(work))
+                for worker in started:
+                    if waiting and not worker.busy:
+                        worker.give(waiting.popleft())
+                busy = {worker.channel: worker for worker in started if worker.busy}
+                for channel in channels.wait(list(busy)):
+                    worker = busy[channel]  # type: ignore[index]
+                    outcome = worker.collect()
+                    if outcome.died:
+                        started.remove(worker)
+                    yield outcome
+        finally:
+            _dismiss(started)
+
+
+class _Worker(Generic[J, R]):
+    """A process that carries out one job at a time, seen from the run."""
+
+    def __init__(self, work: Callable[[J], R]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.channel: Connection
+        self.channel, theirs = context.Pipe()
+        self.process: SpawnProcess = context.Process(target=_serve, args=(theirs,), daemon=True)
+        with interrupts_held_back():
+            self.process.start()
+        theirs.close()
+        self._job: J | None = None
+        self._send(work)
+
+    @property
+    def busy(self) -> bool:
+        return self._job is not None
+
+    def give(self, job: J) -> None:
+        self._job = job
+        self._send(job)
+
+    def collect(self) -> Outcome[J, R]:
+        """The end of the job it was given; call when the channel is ready."""
+        job, self._job = self._job, None
+        assert job is not None
+        try:
+            return Outcome(job, self.channel.recv())
+        except (EOFError, OSError):
+            self.process.join(GRACE_S)
+            return Outcome(job, None, _cause_of_death(self.process.exitcode))
+        except Exception as error:
+            self.dismiss()
+            return Outcome(job, None, f"its result could not be read: {error}")
+
+    def dismiss(self) -> None:
+        self.process.terminate()
+        self.process.join(GRACE_S)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.channel.close()
+
+    def _send(self, thing: Any) -> None:
+        # A worker that is already dead is noticed when its end of the channel turns out closed.
+        with contextlib.suppress(OSError):
+            self.channel.send(thing)
+
+
+@contextlib.contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """Block SIGINT: a process started meanwhile never sees it, ours gets it at the end.
+
+    Ctrl-C reaches the whole group, also a worker whose interpreter is still starting.
+    """
+    resource_tracker.ensure_running()  # started with the first process, it would unblock SIGINT in ours
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _dismiss(started: Sequence[_Worker[Any, Any]]) -> None:
+    for worker in started:
+        worker.process.terminate()
+    for worker in started:
+        worker.dismiss()
+
+
+def _cause_of_death(code: int | None) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+        hint = ": out of memory?" if -code == signal.SIGKILL else ""
+        return f"its worker process was killed by {name}{hint}"
+    return f"its worker process ended with code {code}"
+
+
+def _serve(channel: Connection) -> None:
+    """Body of a worker process: the work function comes first, then jobs until the channel closes.
+
+    SIGINT is blocked since before it began: the run decides what Ctrl-C ends.
+    """
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    with contextlib.suppress(EOFError):
+        work = channel.recv()
+        _limit_loaded_libraries()
+        while True:
+            channel.send(work(channel.recv()))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        channels.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _limit_loaded_libraries() -> None:
+    """One thread for what is loaded by now; what is loaded later reads the environment."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
