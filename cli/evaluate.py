@@ -171,8 +171,8 @@ def _network(
     options: Mapping[str, Any],
     fit: Mapping[str, Any],
 ) -> None:
+    from evsim.files import file_sha256
     from evsim.models.device import choose_device
-    from evsim.models.weights.published import checksum
     from evsim.pipelines import evaluation as work
 
     device = choose_device(options["device"])
@@ -195,7 +195,7 @@ def _network(
             origin={
                 "network": subject,
                 **({"fit": dict(fit)} if fit else {}),
-                **({"weights": str(weights), "weights_sha256": checksum(weights)} if weights else {}),
+                **({"weights": str(weights), "weights_sha256": file_sha256(weights)} if weights else {}),
                 "device": str(device),
             },
             left_out=strays,

@@ -1,7 +1,8 @@
 """Typed, frozen configuration: a strict loader for mappings, files and ``a.b=value`` overrides.
 
 A configuration class is a frozen, keyword-only dataclass whose fields have defaults and a one-line
-docstring each. Before it is built, values may be *draws* written as text, ``uniform(0.2, 0.3)``,
+docstring each. A field that came after files of its class were written is declared by `later`.
+Before it is built, values may be *draws* written as text, ``uniform(0.2, 0.3)``,
 ``normal(m, s)``, ``loguniform(a, b)`` or ``choice(a, b, c)``; `resolve_draws` turns them into numbers.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
 import json
 import os
@@ -30,6 +32,19 @@ Tree = dict[str, Any]
 
 _POWER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+$")
 _DRAW = re.compile(r"^(uniform|normal|loguniform|choice)\((.*)\)$")
+
+
+_LATER = "evsim: left out while it has its default"
+
+
+def later(*, default: Any = dataclasses.MISSING, default_factory: Any = dataclasses.MISSING) -> Any:
+    """A field that files written before do not have: `to_tree` leaves it out while it has its default.
+
+    So what was written before it came, and the fingerprints of finished work, stay what they are.
+    """
+    if default_factory is not dataclasses.MISSING:
+        return dataclasses.field(default_factory=default_factory, metadata={_LATER: True})
+    return dataclasses.field(default=default, metadata={_LATER: True})
 
 
 def read_file(path: str | os.PathLike[str]) -> Tree:
@@ -111,8 +126,10 @@ def build(cls: type[C], tree: Mapping[str, Any], path: str = "") -> C:
 
     Missing fields keep their defaults; int is taken for float, bool never for int. Raises ConfigError that
     names the full path of an unknown field with its nearest neighbour, and of a value of the wrong type.
+    A class that stands for several has a class method `class_for`: mapping and path -> the one to be built.
     """
-    hints = typing.get_type_hints(cls)
+    cls = getattr(cls, "class_for", lambda tree, path: cls)(tree, path)
+    hints = _type_hints(cls)  # type: ignore[arg-type]
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     values = {}
     for name, value in tree.items():
@@ -130,7 +147,38 @@ def build(cls: type[C], tree: Mapping[str, Any], path: str = "") -> C:
 
 def to_tree(config: Any) -> Tree:
     """The plain, JSON-able mapping of a configuration; `build` reads it back."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    return json.loads(json.dumps(_plain(config)))
+
+
+def check_choices(config: Any) -> None:
+    """ConfigError for a field whose type is a fixed set of choices and whose value is none of them."""
+    for name, hint in _type_hints(type(config)).items():  # type: ignore[arg-type]
+        if typing.get_origin(hint) is Literal:
+            _convert(hint, getattr(config, name), name)
+
+
+@functools.cache
+def _type_hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {
+            field.name: _plain(item)
+            for field in dataclasses.fields(value)
+            if not _is_left_out(field, item := getattr(value, field.name))
+        }
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _is_left_out(field: dataclasses.Field[Any], value: Any) -> bool:
+    if not field.metadata.get(_LATER):
+        return False
+    made = field.default_factory
+    return bool(value == (field.default if made is dataclasses.MISSING else made()))
 
 
 def field_documentation(cls: type) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -33,6 +34,12 @@ def require_absent(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     if found.exists() and not overwrite:
         raise InputError(f"{found} exists; choose another output or pass --overwrite")
     return found
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, as hexadecimal text."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

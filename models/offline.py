@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from evsim import configuration
 from evsim.errors import InputError
 from evsim.formats import Recording
+from evsim.progress import Report
 from evsim.registry import Registry
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ OFFLINE: Registry[str] = Registry("offline method")
 
 OFFLINE.register("evinr")("evsim.models.evinr.offline")
 OFFLINE.register("variational")("evsim.models.variational.offline")
-
-Report = Callable[[int, int | None, str], None]
 
 
 class OfflineReconstructor(Protocol):

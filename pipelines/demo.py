@@ -43,6 +43,7 @@ from evsim.pipelines.reports.simulation_page import (
 )
 from evsim.pipelines.runs.executors import interrupts_held_back
 from evsim.pipelines.simulate import ClipJob, ClipResult, compose, simulate_clip
+from evsim.progress import Say
 from evsim.represent import integrate, to_display, voxel_grid
 from evsim.represent.levels import Thresholds, event_levels
 from evsim.upsample import UpsampleConfig, upsample
@@ -54,8 +55,6 @@ NETWORK = "variational"
 METRICS = ("mse@log-affine", "ssim:evreal@log-affine")
 MOTION = CameraMotion(path="circle", amplitude_px=24.0, rotation_deg=6.0, zoom=1.15)
 OVERRIDES = (f"isp.low_light_factor={LOW_LIGHT_FACTOR}",)
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ an offline method needs all of it at once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,8 +35,7 @@ from evsim.pipelines.reconstruction_times import (
     frame_rate,
     image_times,
 )
-
-Report = Callable[[int, int | None, str], None]
+from evsim.progress import Report
 
 
 @dataclass(frozen=True, kw_only=True)

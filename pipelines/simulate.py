@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -25,9 +25,9 @@ from evsim.files import atomic_output, require_absent
 from evsim.formats import create_events, format_for
 from evsim.isp import IspParameters
 from evsim.media import Frame, FrameSource, Selection, Transfer
+from evsim.progress import Report
 
 StoredFrames = Literal["source", "all", "none"]
-Report = Callable[[int, int | None, str], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -156,3 +156,18 @@ def test_a_registry_names_the_nearest_and_refuses_a_second_registration() -> Non
         registry["natve"]
     with pytest.raises(ValueError, match="registered twice"):
         registry.register("native")(2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grown:
+    first: int = 1
+    second: str = configuration.later(default="plain")
+    third: dict[str, int] = configuration.later(default_factory=dict)
+
+
+def test_a_later_field_is_written_only_where_it_says_something() -> None:
+    assert configuration.to_tree(Grown()) == {"first": 1}
+    changed = Grown(second="other", third={"a": 2})
+    tree = configuration.to_tree(changed)
+    assert tree == {"first": 1, "second": "other", "third": {"a": 2}}
+    assert configuration.build(Grown, tree) == changed

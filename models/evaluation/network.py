@@ -28,8 +28,8 @@ from evsim.models.evaluation.scoring import FrameScore, Scorer, SequenceScores, 
 from evsim.models.evaluation.sequences import Sequence, images_in_order, read_clock
 from evsim.models.offline import OfflineReconstructor
 from evsim.models.reconstruction import Reconstructor
+from evsim.progress import Report
 
-Report = Callable[[int, int | None, str], None]
 Keep = Callable[[int, float, float, NDArray[np.float32]], None]
 Made = Iterator[tuple[NDArray[np.float32], bool]]
 """Predictions in order, each with whether its window was empty."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,7 @@ from evsim.models.training.record import TRAIN, Recorder
 from evsim.models.training.run_folder import RunFolder, require_same
 from evsim.models.training.state_file import read_state, write_state
 from evsim.models.weights.checkpoints import save
-
-Report = Callable[[int, int | None, str], None]
+from evsim.progress import Report
 
 LOG_EVERY = 10
 CHECKPOINT_EVERY = 200

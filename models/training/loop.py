@@ -44,10 +44,10 @@ from evsim.models.training.record import TRAIN, VALIDATION, Recorder
 from evsim.models.training.run_folder import RunFolder, require_same, write_weights
 from evsim.models.training.state_file import read_state, write_state
 from evsim.models.training.task import Datasets, Outcome, Task
+from evsim.progress import Report
 from evsim.randomness import derive_key
 
 Ended = Literal["finished", "early stop", "interrupted", "terminated"]
-Report = Callable[[int, int, str], None]
 
 _ENDED_BY: dict[int, Ended] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 

@@ -5,7 +5,6 @@ Nothing is downloaded: terms differ from file to file, and the user is the one w
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 from evsim import configuration
 from evsim.errors import InputError
+from evsim.files import file_sha256
 from evsim.registry import nearest
 
 CATALOGUE = Path(__file__).with_name("published.yaml")
@@ -105,15 +105,9 @@ def _how_to_get(known: Mapping[str, PublishedWeights]) -> str:
     return "; or ".join(ways) or "train the network"
 
 
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def recognise(path: Path) -> str | None:
     """Name of the published file with the same checksum, or None."""
-    digest = checksum(path)
+    digest = file_sha256(path)
     return next((name for name, item in published_weights().items() if item.sha256 == digest), None)
 
 
@@ -158,5 +152,5 @@ def _load_and_describe(path: Path, network: str | None) -> tuple[Any, dict[str, 
         "tensors": len(loaded.state_dict()),
         "parameters": sum(parameter.numel() for parameter in loaded.parameters()),
         "config": configuration.to_tree(loaded.config),
-        "sha256": checksum(path),
+        "sha256": file_sha256(path),
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evsim.errors import InputError
+from evsim.files import file_sha256
 from evsim.media.image import image_kind
 
 TIMING_FILES = ("timestamps.txt", "info.txt", "fps.txt")
@@ -50,13 +51,7 @@ def stated_fingerprint(configuration: Any, clip: Path) -> str:
 
 def content_fingerprint(configuration: Any, clip: Path) -> str:
     """Digest of a configuration and of the name and content of every input file."""
-    return _digest(configuration, clip, lambda file: [file_checksum(file)])
-
-
-def file_checksum(path: Path) -> str:
-    """SHA-256 of a file's content, as hexadecimal text."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return _digest(configuration, clip, lambda file: [file_sha256(file)])
 
 
 def _images(folder: Path) -> list[Path]:

@@ -17,10 +17,11 @@ from typing import Any
 from evsim import configuration
 from evsim.configuration import Tree
 from evsim.errors import EvsimError, RunError
+from evsim.files import file_sha256
 from evsim.formats.native_writer import CHUNK
 from evsim.isp import draw_parameters
 from evsim.media import open_source
-from evsim.pipelines.runs.fingerprint import content_fingerprint, file_checksum, stated_fingerprint
+from evsim.pipelines.runs.fingerprint import content_fingerprint, stated_fingerprint
 from evsim.pipelines.runs.manifest import JobRecord
 from evsim.pipelines.simulate import (
     ClipJob,
@@ -107,7 +108,7 @@ def _record(job: Job, result: ClipResult, fingerprint: str, content: str) -> Job
         fingerprint=fingerprint,
         content=content,
         bytes=result.output.stat().st_size,
-        checksum=file_checksum(result.output),
+        checksum=file_sha256(result.output),
         width=result.width,
         height=result.height,
         source_frames=result.source_frames,

@@ -13,18 +13,17 @@ from typing import Any
 
 from evsim.configuration import Tree
 from evsim.errors import InputError
-from evsim.files import remove_leftovers
+from evsim.files import file_sha256, remove_leftovers
 from evsim.pipelines.runs.description import RunDescription, differences
 from evsim.pipelines.runs.executors import Executor, Serial
-from evsim.pipelines.runs.fingerprint import file_checksum, input_bytes
+from evsim.pipelines.runs.fingerprint import input_bytes
 from evsim.pipelines.runs.invocations import recorded_invocation, versions
 from evsim.pipelines.runs.jobs import Job, died_record, run_job
 from evsim.pipelines.runs.manifest import JobRecord, ManifestWriter, latest_records
 from evsim.pipelines.runs.recipes import find_clips
 from evsim.pipelines.runs.run_folder import FORMAT, VERSION, RunFolder, Shard
+from evsim.progress import Report, Say
 
-Report = Callable[[int, int | None, str], None]
-Say = Callable[[str], None]
 Work = Callable[[Job], JobRecord]
 
 
@@ -264,7 +263,7 @@ def _why_again(job: Job, record: JobRecord, verify: bool) -> str:
         size = job.output.stat().st_size
     except OSError:
         return "its output is missing"
-    if size != record.bytes or (verify and file_checksum(job.output) != record.checksum):
+    if size != record.bytes or (verify and file_sha256(job.output) != record.checksum):
         return "its output is not what was written"
     try:
         same = job.content() == record.content if verify else job.fingerprint() == record.fingerprint

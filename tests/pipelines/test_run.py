@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from evsim.errors import ConfigError, InputError, RunError
+from evsim.files import file_sha256
 from evsim.pipelines.runs.description import RunDescription, describe_run, recorded_run
 from evsim.pipelines.runs.executors import Outcome, Processes
-from evsim.pipelines.runs.fingerprint import file_checksum
 from evsim.pipelines.runs.jobs import Job, now, run_job
 from evsim.pipelines.runs.manifest import JobRecord, latest_records
 from evsim.pipelines.runs.run import RunOptions, RunResult, execute_run
@@ -35,7 +35,7 @@ def write_a_little(job: Job) -> JobRecord:
         fingerprint=job.fingerprint(),
         content=job.content(),
         bytes=job.output.stat().st_size,
-        checksum=file_checksum(job.output),
+        checksum=file_sha256(job.output),
         events=1,
         parameters={"drawn": job.drawn},
         finished=now(),
@@ -96,7 +96,7 @@ def test_outputs_mirror_the_names_of_the_clips(go: Go, tmp_path: Path) -> None:
     ]
     lines = [json.loads(line) for line in (run / "manifest.jsonl").read_text().splitlines()]
     assert [line["clip"] for line in lines] == ["test/D_00", "train/B_10_00", "train/C_2"]
-    assert all(line["checksum"] == file_checksum(run / line["output"]) for line in lines)
+    assert all(line["checksum"] == file_sha256(run / line["output"]) for line in lines)
 
 
 def test_run_json_says_what_was_run_where_and_with_which_versions(go: Go, tmp_path: Path) -> None:
