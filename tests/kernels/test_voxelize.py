@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from kernel_conformance import KernelConformance
 from numpy.typing import NDArray
 
 from evsim.errors import BackendError, InputError
@@ -53,6 +54,23 @@ def run(
         start=np.resize(placement.start, count), duration=np.resize(placement.duration, count)
     )
     return voxelize(*events, bins=5, ranges=windows, placement=placed, layout=layout, out=out, **options)
+
+
+class TestVoxelize(KernelConformance):
+    backends = ("cpu", "gpu")
+    atol = GPU_TOLERANCE
+
+    @staticmethod
+    def call(*events: NDArray[Any], backend: str) -> NDArray[Any]:
+        out = np.empty((5, *SIZE[::-1]), np.float64 if backend == "reference" else np.float32)
+        ranges = np.array([[0, len(events[0])]])
+        return voxelize(
+            *events, bins=5, ranges=ranges, placement=RULES[0], layout=SIGNED, out=out, backend=backend
+        )
+
+    @staticmethod
+    def cases() -> dict[str, tuple[NDArray[Any], ...]]:
+        return {f"{n} {kind}": columns(n, n, kind) for n in (0, 1, 63, 1500) for kind in COLUMN}
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 63, 2049, 5000])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from evsim.errors import BackendError, InputError
-from evsim.kernels.backend import load_backend
+from evsim.errors import InputError
+from evsim.kernels.backend import chosen_backend, load_backend
 from evsim.kernels.evinr_loss.arguments import LossWeights
+from evsim.kernels.evinr_loss.reference import loss_terms
+from evsim.kernels.operator import tensor_operator
 
 __all__ = ["BACKENDS", "EvinrLoss", "LossWeights", "evinr_loss", "evinr_loss_and_gradient"]
 
@@ -44,10 +47,17 @@ def evinr_loss(
 
     video: float (F, H, W, C), F >= 2. changes: float (F - 1, H, W, C), change of log intensity between
     consecutive frames by the events. weights: of the terms, the published ones for None. The total has a
-    gradient; the terms have none. backend: "cpu", "gpu" or "reference", else EVSIM_BACKEND, else by the
-    device of the video. Raises InputError for other shapes, BackendError.
+    gradient; the terms have one with the reference only. backend: "cpu", "gpu" or "reference", else
+    EVSIM_BACKEND, else by the device of the video. Raises InputError for other shapes, BackendError.
     """
-    terms = _Loss.apply(video, changes, weights or LossWeights(), backend)
+    chosen, placed = (
+        weights or LossWeights(),
+        chosen_backend("evinr_loss", BACKENDS, backend, video.device.type),
+    )
+    _require_shapes(video, changes)
+    if placed == "reference":
+        return EvinrLoss(*loss_terms(video, changes, chosen).unbind())
+    terms, _ = _OPERATOR(video, changes, chosen.spatial, chosen.constant, placed)
     return EvinrLoss(*terms.unbind())
 
 
@@ -68,37 +78,45 @@ def evinr_loss_and_gradient(
     return EvinrLoss(*terms.unbind()), gradient
 
 
-class _Loss(torch.autograd.Function):
-    """The terms as one tensor (6,), of which the first, the total, has a gradient."""
+def _terms_and_slope(
+    video: Tensor, changes: Tensor, spatial: float, constant: float, backend: str
+) -> tuple[Tensor, Tensor]:
+    """The terms (6,), and the gradient of the first, the total, by the video."""
+    slope = torch.empty_like(video, memory_format=torch.contiguous_format)
+    weights = LossWeights(spatial=spatial, constant=constant)
+    return _run(video.detach().contiguous(), changes.detach(), weights, slope, backend), slope
 
-    @staticmethod
-    def forward(
-        context: Any, video: Tensor, changes: Tensor, weights: LossWeights, backend: str | None
-    ) -> Tensor:
-        gradient = torch.empty_like(video, memory_format=torch.contiguous_format)
-        terms = _run(video.detach().contiguous(), changes, weights, gradient, backend)
-        context.save_for_backward(gradient)
-        return terms
 
-    @staticmethod
-    def backward(context: Any, *upstream: Tensor) -> tuple[Tensor, None, None, None]:
-        (gradient,) = context.saved_tensors
-        return gradient * upstream[0][0], None, None, None
+def _shapes(
+    video: Tensor, changes: Tensor, spatial: float, constant: float, backend: str
+) -> tuple[Tensor, Tensor]:
+    return video.new_empty(6), torch.empty_like(video, memory_format=torch.contiguous_format)
+
+
+def _backward(
+    needed: Sequence[bool], upstream: Sequence[Tensor], arguments: Sequence[Any], results: Sequence[Tensor]
+) -> list[Tensor | None]:
+    return [results[1] * upstream[0][0]] if needed[0] else [None]
+
+
+_OPERATOR = tensor_operator(
+    "evinr_loss", _terms_and_slope, shapes=_shapes, backward=_backward, fixed=("changes",)
+)
 
 
 def _run(
     video: Tensor, changes: Tensor, weights: LossWeights, gradient: Tensor, backend: str | None
 ) -> Tensor:
+    _require_shapes(video, changes)
+    placed = chosen_backend("evinr_loss", BACKENDS, backend, video.device.type)
+    terms: Tensor = load_backend("evinr_loss", BACKENDS, placed)(video, changes, weights, gradient)
+    return terms
+
+
+def _require_shapes(video: Tensor, changes: Tensor) -> None:
     expected = (video.shape[0] - 1, *video.shape[1:]) if video.ndim == 4 else None
     if expected is None or expected[0] < 1 or tuple(changes.shape) != expected:
         raise InputError(
             f"a video of shape {tuple(video.shape)} with changes of shape {tuple(changes.shape)}, expected "
             "(F, H, W, C) with (F - 1, H, W, C), F at least 2"
         )
-    run = load_backend("evinr_loss", BACKENDS, backend, "gpu" if video.is_cuda else "cpu")
-    if video.is_cuda and run.__module__ == BACKENDS["cpu"]:
-        raise BackendError(
-            f"backend 'cpu' of evinr_loss cannot run here: the video is on {video.device}; move it first"
-        )
-    terms: Tensor = run(video, changes, weights, gradient)
-    return terms

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from evsim.kernels.backend import load_backend
+from evsim.kernels.backend import chosen_backend, load_backend
 
 BACKENDS = {"cpu": "evsim.kernels.philox.cpu", "reference": "evsim.kernels.philox.reference"}
 
@@ -25,6 +25,6 @@ def random_words(
     """
     width, height = size
     words = np.empty((height, width), np.uint32)
-    fill = load_backend("fill_words", BACKENDS, backend, "cpu")
+    fill = load_backend("fill_words", BACKENDS, chosen_backend("fill_words", BACKENDS, backend, "cpu"))
     fill(np.uint32(key & 0xFFFFFFFF), np.uint32(key >> 32), np.uint32(frame), np.uint32(purpose), words)
     return words

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evsim.errors import BackendError, InputError
-from evsim.kernels.backend import load_backend
+from evsim.errors import InputError
+from evsim.kernels.backend import chosen_backend, load_backend
 from evsim.kernels.voxelize.arguments import NO_DURATION, Placement, PlaneLayout
 
 __all__ = ["BACKENDS", "Placement", "PlaneLayout", "voxelize"]
@@ -52,22 +52,17 @@ def voxelize(
     Nothing here has a gradient. Raises InputError for events out of order or outside the sensor, and
     BackendError.
     """
-    on_cuda = not isinstance(t, np.ndarray) and t.device.type == "cuda"
+    device = "cpu" if isinstance(t, np.ndarray) else t.device.type
     _, height, width = out.shape
     if bins * height * width * (1 if layout.on == layout.off else 2) >= INDEX_LIMIT:
         raise InputError(f"a grid of {bins} bins of {width}x{height} pixels is too large to index")
-    run = load_backend("voxelize", BACKENDS, backend, "gpu" if on_cuda else "cpu")
-    chosen = run.__module__
-    if chosen != BACKENDS["cpu"] and not (placement.duration > 0).all():
+    chosen = chosen_backend("voxelize", BACKENDS, backend, device)
+    run = load_backend("voxelize", BACKENDS, chosen)
+    if chosen != "cpu" and not (placement.duration > 0).all():
         raise InputError(NO_DURATION)
     columns: tuple[Any, ...] = (t, x, y, p)
     target = out
-    if chosen != BACKENDS["gpu"]:
-        if on_cuda:
-            raise BackendError(
-                f"backend {chosen.rpartition('.')[2]!r} of voxelize cannot run here: the events are on "
-                f"{t.device}; move them to the CPU first"
-            )
+    if chosen != "gpu":
         columns, target = tuple([np.ascontiguousarray(_array(column)) for column in columns]), _array(out)
     run(
         *columns,
@@ -80,9 +75,17 @@ def voxelize(
         deterministic=deterministic,
         threads=threads,
     )
+    if device not in ("cpu", "cuda") or (device == "cuda" and chosen == "reference"):
+        out.copy_(_as_tensor(target))
     return out
 
 
 def _array(column: Any) -> NDArray[Any]:
-    """A numpy array that shares memory with a numpy array or a tensor of the CPU."""
-    return column if isinstance(column, np.ndarray) else column.detach().numpy()
+    """A numpy array: the same, or the memory of a tensor of the CPU, or a copy of one of another device."""
+    return column if isinstance(column, np.ndarray) else column.detach().cpu().numpy()
+
+
+def _as_tensor(array: NDArray[Any]) -> Any:
+    import torch
+
+    return torch.from_numpy(array)
