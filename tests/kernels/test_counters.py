@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 
 import numpy as np
 import pytest
@@ -61,10 +61,13 @@ def take_one(counters: NDArray[np.int64], thread: int, threads: int, pieces: int
 
 
 def test_an_error_of_any_thread_is_raised() -> None:
+    begun = threading.Event()
+
     def fail(thread: int) -> None:
-        time.sleep(0.05)  # long enough for the other thread to start
         if thread:
+            begun.set()
             raise ValueError("no such piece")
+        assert begun.wait(60)  # a thread that has not begun when the caller is done is not waited for
 
     with pytest.raises(ValueError, match="no such piece"):
         RowBands(2).share(fail)
