@@ -29,7 +29,8 @@ class Format:
     open: (path, size=, unit=) -> Recording. create: the writer class, or None where evsim only reads.
     unit, polarity: how times and polarities are written. images, labels, subpixel, origin, provenance:
     whether it holds images, labels, sub-pixel coordinates, t_origin, and seed with configuration. colour:
-    whether images that it holds keep their colour.
+    whether images that it holds keep their colour. timed_images: whether they may have another size than the
+    sensor, and keep their exposure and kind.
     options: the writer's own keyword arguments.
     """
 
@@ -43,6 +44,7 @@ class Format:
     polarity: str = "0/1"
     images: bool = False
     colour: bool = True
+    timed_images: bool = False
     labels: bool = False
     subpixel: bool = False
     origin: bool = False

@@ -157,16 +157,19 @@ def _attribute_defects(recording: Recording, found: _Found) -> Iterator[Defect]:
 
 def _image_defects(recording: Recording) -> Iterator[Defect]:
     last = None
+    sizes: dict[str, tuple[int, ...]] = {}
     number = -1
     for number, image in enumerate(recording.images()):
         if last is not None and image.t_us < last:
             yield Defect(f"image {number}", f"is at {image.t_us} us after {last} us")
         last = image.t_us
-        wanted = (recording.height, recording.width)
-        if recording.format != "gem_npz" and image.image.shape[:2] != wanted:
-            yield Defect(
-                f"image {number}", f"is {image.image.shape[:2]}, and the sensor {wanted} (height, width)"
-            )
+        size = image.image.shape[:2]
+        sensor = (recording.height, recording.width)
+        first = sizes.setdefault(image.kind, size)
+        if not recording.any_image_size and size != sensor:
+            yield Defect(f"image {number}", f"is {size}, and the sensor {sensor} (height, width)")
+        elif recording.any_image_size and size != first:
+            yield Defect(f"image {number}", f"is {size}, and the first {image.kind} {first} (height, width)")
     if number + 1 != recording.image_count:
         yield Defect("images", f"{number + 1} can be read of {recording.image_count}")
 

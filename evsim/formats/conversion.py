@@ -73,7 +73,7 @@ def copy_recording(
     recording: Recording, writer: EventWriter, target: Format, *, round_coordinates: bool = False
 ) -> list[str]:
     """Stream events and images of `recording` into an open writer; sentences about values that changed."""
-    moved = beyond = colour = misfits = 0
+    moved = beyond = colour = misfits = exposures = kinds = 0
     shift = writer.t_origin - recording.t_origin if target.origin else 0
     for events in _ahead(recording.chunks()):
         kept: Events = stripped(events, target)
@@ -85,11 +85,14 @@ def copy_recording(
         writer.append(kept, checked=True)
     if target.images:
         for image in recording.images():
-            if image.image.shape[:2] != (writer.height, writer.width):
+            exposure_us, kind = (image.exposure_us, image.kind) if target.timed_images else (0.0, "frame")
+            if not writer.takes_size(image.image.shape[:2], kind):
                 misfits += 1
                 continue
             colour += image.image.ndim == 3
-            writer.append_image(image.image, image.t_us - shift)
+            exposures += image.exposure_us > 0
+            kinds += image.kind != "frame"
+            writer.append_image(image.image, image.t_us - shift, exposure_us=exposure_us, kind=kind)
     changes = [f"{count} {what}" for what, count in recording.repairs.items() if count]
     if recording.rounded_times:
         changes.append(f"{recording.rounded_times} times were rounded to whole microseconds")
@@ -100,9 +103,16 @@ def copy_recording(
     if colour and not target.colour:
         changes.append(f"{colour} colour images became grey")
     if misfits:
-        changes.append(
-            f"{misfits} images were dropped: they are not of the sensor's size {writer.width}x{writer.height}"
+        wanted = (
+            "of the size of those before"
+            if target.timed_images
+            else f"of the sensor's size {writer.width}x{writer.height}"
         )
+        changes.append(f"{misfits} images were dropped: they are not {wanted}")
+    if not target.timed_images:
+        for count, what in ((exposures, "the exposures of {} images"), (kinds, "the kinds of {} images")):
+            if count:
+                changes.append(f"{what.format(count)} were dropped: {target.name} has no place for them")
     return changes
 
 
@@ -160,6 +170,17 @@ def image_windows(recording: Recording) -> dict[str, Any]:
     windows = recording.event_windows
     foreign = recording.format in ("native", "rled_memmap") and not is_ours(recording.attributes)
     return {"event_windows": windows} if windows is not None or foreign else {}
+
+
+def require_sensor_sized_images(recording: Recording, reader: str) -> None:
+    """Raise InputError where an image has another size than the sensor, which `reader` does not read."""
+    for number, facts in enumerate(recording.image_facts()):
+        if (facts.width, facts.height) != (recording.width, recording.height):
+            raise InputError(
+                f"{recording.path}: image {number} is {facts.width}x{facts.height} pixels on a sensor of "
+                f"{recording.width}x{recording.height}, and {reader} reads images of the sensor's size; "
+                "write the recording with such images, or without any"
+            )
 
 
 def _changes(recording: Recording, target: Format, options: dict[str, Any]) -> list[str]:

@@ -24,7 +24,7 @@ from evsim.formats.catalogue import Format, register
 from evsim.formats.npz import ZIP_ERRORS, write_archive
 from evsim.formats.storage.columns import Column, ColumnRecording
 from evsim.formats.storage.npy_stream import HEADER_ERRORS
-from evsim.formats.storage.recording import RecordedImage
+from evsim.formats.storage.recording import ImageFacts, RecordedImage
 from evsim.formats.storage.rled_layout import sensor_size
 from evsim.formats.storage.units import SAMPLE, decide_unit
 from evsim.formats.storage.writer import EventWriter
@@ -93,6 +93,8 @@ class GemRecording(ColumnRecording):
             return
         self.subpixel = subpixel and not np.array_equal(columns["y"], np.rint(columns["y"]))
 
+    any_image_size = True
+
     @property
     def exposures(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """Start and end of both exposures, microseconds on the clock of the events."""
@@ -104,9 +106,26 @@ class GemRecording(ColumnRecording):
         return sum(name in self._arrays for name in ("blur1", "blur2"))
 
     def images(self) -> Iterator[RecordedImage]:
-        for name, end in (("blur1", "exp_end1"), ("blur2", "exp_end2")):
-            if name in self._arrays:
-                yield self._image(self._arrays[name], self.attributes[end], name)
+        for name, (start, end) in self._blurry():
+            image = self._image(self._arrays[name], self.attributes[end], name)
+            yield image._replace(exposure_us=self._length_us(start, end), kind="blurry")
+
+    def image_facts(self) -> Iterator[ImageFacts]:
+        """Size and exposure of the blurry frames."""
+        for name, (start, end) in self._blurry():
+            _, height, width = self._require_frame(self._arrays[name], name).shape
+            yield ImageFacts(width, height, self._length_us(start, end), "blurry")
+
+    def _blurry(self) -> Iterator[tuple[str, tuple[str, str]]]:
+        """The names of the blurry frames that are there and of the bounds of their exposures."""
+        named = {"blur1": EXPOSURES[:2], "blur2": EXPOSURES[2:]}
+        return ((name, bounds) for name, bounds in named.items() if name in self._arrays)
+
+    def _length_us(self, start: str, end: str) -> float:
+        length = self._time_us(self.attributes[end]) - self._time_us(self.attributes[start])
+        if not length >= 0:
+            raise FormatError(self.path, f"{end} is {length} us after {start}, expected 0 or more", place=end)
+        return length
 
     def sharp_images(self) -> Iterator[RecordedImage]:
         """The ground truth with its times, nothing where the file has none."""
@@ -116,13 +135,17 @@ class GemRecording(ColumnRecording):
         if times is None or times.shape != images.shape[:1]:
             raise FormatError(self.path, "does not fit sharp_timestamps", place="sharp_imgs")
         for number, (image, time) in enumerate(zip(images, times)):
-            yield self._image(image, time, f"sharp_imgs[{number}]")
+            yield self._image(image, time, f"sharp_imgs[{number}]")._replace(kind="sharp")
 
-    def _image(self, stored: NDArray[Any], time: float, place: str) -> RecordedImage:
+    def _require_frame(self, stored: NDArray[Any], place: str) -> NDArray[Any]:
         if stored.ndim != 3 or stored.shape[0] != 3 or stored.dtype.kind not in "uif":
             raise FormatError(
                 self.path, f"is {stored.dtype} {stored.shape}, expected numbers (3, H, W)", place=place
             )
+        return stored
+
+    def _image(self, stored: NDArray[Any], time: float, place: str) -> RecordedImage:
+        stored = self._require_frame(stored, place)
         if stored.dtype != np.uint8:
             if not np.isfinite(stored).all() or stored.min() < 0 or stored.max() > 255:
                 raise FormatError(self.path, "leaves the range 0..255", place=place)

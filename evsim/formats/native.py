@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, get_args
 
 import h5py
 import numpy as np
@@ -22,7 +22,7 @@ from evsim.formats.native_writer import NativeWriter
 from evsim.formats.storage.hdf5 import checked_dataset, hdf5_errors, holds, open_hdf5, plain_attributes
 from evsim.formats.storage.hdf5_rows import stored_rows
 from evsim.formats.storage.index_checks import millisecond_defects, window_defects
-from evsim.formats.storage.recording import BLOCK, Defect, IndexedRecording, RecordedImage
+from evsim.formats.storage.recording import BLOCK, Defect, ImageFacts, IndexedRecording, RecordedImage
 from evsim.formats.storage.rled_layout import is_ours, require_known_version, sensor_size
 from evsim.formats.storage.sidecar import STEP, Arrays, bracket, kept_index
 from evsim.formats.storage.units import (
@@ -36,6 +36,7 @@ from evsim.formats.storage.units import (
     to_pixels,
     to_polarity,
 )
+from evsim.timed_image import ImageKind
 
 COLUMNS = (
     ("events/xs", "events/ys", "events/ts", "events/ps"),
@@ -104,7 +105,7 @@ class NativeRecording(IndexedRecording):
         self._length = int(t.shape[0])
         if self._kept is not None and len(self._kept) != -(-self._length // STEP):
             raise FormatError(path, f"has {len(self._kept)} times of {self._length} events", place="index")
-        self._ours = is_ours(attributes)
+        self._ours = self.any_image_size = is_ours(attributes)
         told = decide_unit(path, sample_t, unit or attributes.get("time_unit"))
         self._shift = 0
         if "t_offset" not in attributes and self._length:
@@ -117,7 +118,8 @@ class NativeRecording(IndexedRecording):
                 path,
                 attributes.get("sensor_resolution"),
                 order="wh" if self._ours else None,
-                image_shape=image_shape,
+                # Ours say it themselves: their images may have another size.
+                image_shape=None if self._ours and "sensor_resolution" in attributes else image_shape,
                 given=size,
             ),
             t_origin=int(attributes.get("t_offset", self._shift)),
@@ -209,7 +211,31 @@ class NativeRecording(IndexedRecording):
         if colour:
             image = np.ascontiguousarray(image[..., ::-1]) if image.shape[2] == 3 else image[..., 0]
         t_us = self._image_time(name)
-        return RecordedImage(image, t_us, int(index) if index is not None else self._index_before(t_us))
+        number = int(index) if index is not None else self._index_before(t_us)
+        return RecordedImage(image, t_us, number, *self._exposure(name))
+
+    def image_facts(self) -> Iterator[ImageFacts]:
+        """Size, exposure and kind of each image, without reading the images."""
+        for name in self._image_names:
+            with hdf5_errors(self.path, f"images/{name}"):
+                height, width = self._file[f"images/{name}"].shape[:2]
+            yield ImageFacts(width, height, *self._exposure(name))
+
+    def _exposure(self, name: str) -> tuple[float, ImageKind]:
+        """Length of the exposure, microseconds, and kind of an image; 0 and frame where nothing is said."""
+        place = f"images/{name}"
+        with hdf5_errors(self.path, place):
+            stored = self._file[place].attrs
+            exposure, kind = stored.get("exposure", 0.0), stored.get("kind", "frame")
+        if not self._ours:
+            return 0.0, "frame"
+        if not isinstance(exposure, (int, float, np.number)) or not 0 <= exposure < np.inf:
+            raise FormatError(self.path, f"exposure is {exposure}, expected 0 or more", place=place)
+        if kind not in get_args(ImageKind):
+            raise FormatError(
+                self.path, f"kind is {kind!r}, expected one of {', '.join(get_args(ImageKind))}", place=place
+            )
+        return float(exposure), kind
 
     def own_defects(self) -> Iterator[Defect]:
         if self._index is not None:
@@ -315,6 +341,7 @@ register(
         create=NativeWriter,
         polarity="bool",
         images=True,
+        timed_images=True,
         labels=True,
         origin=True,
         provenance=True,

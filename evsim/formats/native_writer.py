@@ -17,6 +17,7 @@ from evsim.formats.storage.hdf5_writer import CHUNK, Hdf5Writer, append_rows, re
 from evsim.formats.storage.recording import interval_windows, search_times
 from evsim.formats.storage.rled_layout import counted_attributes, own_attributes
 from evsim.formats.storage.writer import EventWriter
+from evsim.timed_image import TimedImage
 
 LARGEST_INDEX = 1 << 24
 """Milliseconds that ms_to_idx may span, 4.6 hours: a longer or wildly gapped recording has no index."""
@@ -34,6 +35,7 @@ class NativeWriter(Hdf5Writer):
     """
 
     holds_images = True
+    holds_timed_images = True
     holds_labels = True
 
     def __init__(
@@ -96,16 +98,22 @@ class NativeWriter(Hdf5Writer):
             self._color_pattern = events.color_pattern
         self._check()
 
-    def _write_image(self, image: NDArray[np.uint8], t_us: float) -> None:
+    def _write_timed_image(self, timed: TimedImage) -> None:
+        image = timed.image
         colour = image.ndim == 3
         stored = np.ascontiguousarray(image[..., ::-1]) if colour else np.ascontiguousarray(image)
         dataset = self._file.create_dataset(
             f"images/image{len(self.image_times):09d}", data=stored, track_times=False
         )
         dataset.attrs["size"] = np.array(stored.shape, np.int64)
-        dataset.attrs["timestamp"] = np.float64(t_us)
+        dataset.attrs["timestamp"] = np.float64(timed.t_us)
         dataset.attrs["event_idx"] = np.int64(0)  # known when all events are there
         dataset.attrs["type"] = "color_bgr" if colour else "greyscale"
+        # Left out of plain frames: their bytes are those that RLED's readers and earlier versions know.
+        if timed.exposure_us:
+            dataset.attrs["exposure"] = np.float64(timed.exposure_us)
+        if timed.kind != "frame":
+            dataset.attrs["kind"] = timed.kind
         self._check()
 
     def _complete(self, file: h5py.File) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evsim.events import LABEL_NAMES, Events
-from evsim.formats.storage.recording import Recording
+from evsim.formats.storage.recording import ImageFacts, Recording
 
 
 class _Tally:
@@ -44,6 +44,9 @@ class _Tally:
 def describe(recording: Recording) -> dict[str, Any]:
     """JSON-able facts: size, counts, times, rate, labels, busiest pixel, largest gap, provenance.
 
+    image_kinds, only where images have another size than the sensor, an exposure or a kind: for each kind how
+    many images, their sizes and the shortest and longest exposure.
+
     Reads the whole file once with flat memory. Raises FormatError where the content is not valid.
     """
     tally = _Tally(recording.width, recording.height)
@@ -65,6 +68,7 @@ def describe(recording: Recording) -> dict[str, Any]:
         "duration_s": duration_us / 1e6,
         "mean_rate_hz": tally.events / (duration_us / 1e6) if duration_us else None,
         "images": recording.image_count,
+        **_image_kinds(recording),
         "time_unit": recording.unit,
         "polarity": recording.polarity,
         "labels": _label_shares(tally) if recording.has_labels else None,
@@ -74,6 +78,23 @@ def describe(recording: Recording) -> dict[str, Any]:
         "attributes": _told(recording.attributes),
     }
     return facts
+
+
+def _image_kinds(recording: Recording) -> dict[str, Any]:
+    """Count, sizes and exposures of each kind of image; nothing for plain frames of the sensor's size."""
+    plain = ImageFacts(recording.width, recording.height)
+    kinds: dict[str, dict[str, Any]] = {}
+    differs = False
+    for facts in recording.image_facts():
+        differs = differs or facts != plain
+        kind = kinds.setdefault(facts.kind, {"images": 0, "sizes": [], "exposure_us": None})
+        kind["images"] += 1
+        size = f"{facts.width}x{facts.height}"
+        if size not in kind["sizes"]:
+            kind["sizes"].append(size)
+        shortest, longest = kind["exposure_us"] or (facts.exposure_us, facts.exposure_us)
+        kind["exposure_us"] = [min(shortest, facts.exposure_us), max(longest, facts.exposure_us)]
+    return {"image_kinds": kinds} if differs else {}
 
 
 def _label_shares(tally: _Tally) -> dict[str, float]:

@@ -54,23 +54,40 @@ def overlay(
 ) -> NDArray[np.uint8]:
     """uint8 (H, W, 3) RGB: the image, with the colour of prevailing events at the pixels that have them.
 
-    image: (H, W) grey or (H, W, 3) RGB of the sensor's size; uint8, uint16 or floats of full scale 1.0.
-    opacity: of the event colours, 0 to 1. Raises InputError where sizes differ.
+    image: (H, W) grey or (H, W, 3) RGB of what the sensor sees, uint8, uint16 or floats of full scale 1.0.
+    Where it has another size, the smaller of image and events is enlarged: a pixel becomes all those that it
+    covers. opacity: of the event colours, 0 to 1. Raises InputError for sides in another proportion.
     """
-    if image.shape[:2] != (events.height, events.width):
-        raise InputError(
-            f"image of shape {image.shape} under events of {events.width}x{events.height} pixels; "
-            "resize the image first"
-        )
+    size = _common_size(image, events)
     if not 0 <= opacity <= 1:
         raise InputError(f"opacity = {opacity}, expected 0 to 1")
-    picture = to_rgb(image)
-    net = net_polarity(events)
+    picture = _enlarged(to_rgb(image), size)
+    net = _enlarged(net_polarity(events), size)
     chosen = find_style(style)
     for mask, colour in ((net > 0, chosen.on), (net < 0, chosen.off)):
         blend = (1 - opacity) * picture[mask] + opacity * np.array(colour)
         picture[mask] = np.rint(blend).astype(np.uint8)
     return picture
+
+
+def _common_size(image: NDArray[Any], events: Events) -> tuple[int, int]:
+    """(H, W) in which neither image nor events lose a pixel."""
+    height, width = image.shape[:2]
+    # One pixel less may be the rounding of a side that was halved.
+    if abs(height * events.width - width * events.height) > max(height, width, events.width, events.height):
+        raise InputError(
+            f"image of shape {image.shape} under events of {events.width}x{events.height} pixels, expected "
+            "the same proportion; resize or crop the image first"
+        )
+    return max(height, events.height), max(width, events.width)
+
+
+def _enlarged(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Pixels (h, w, ...) repeated to (H, W, ...), each over what it covers."""
+    if pixels.shape[:2] == size:
+        return pixels
+    rows, columns = (np.arange(new) * old // new for new, old in zip(size, pixels.shape))
+    return pixels[rows[:, None], columns]
 
 
 def net_polarity(events: Events) -> NDArray[np.int64]:

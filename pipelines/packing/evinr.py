@@ -13,6 +13,7 @@ from evsim.errors import InputError
 from evsim.events import Events
 from evsim.files import atomic_output, require_absent
 from evsim.formats import Recording, create_events
+from evsim.formats.conversion import require_sensor_sized_images
 from evsim.media import open_writer
 from evsim.pipelines.fit_recipes import FIT_RECIPES
 
@@ -25,10 +26,12 @@ def pack_evinr(
     """Write a folder of events.npy (seconds, x, y, -1/1: all events), images/ with images.txt, and fit.yaml.
 
     dataset: name of a `FIT_RECIPES` entry, whose options fit.yaml gets. overwrite: replace a folder that was
-    packed before. Returns what to print. Raises InputError for an unknown name or an output that is there.
+    packed before. Returns what to print. Raises InputError for an unknown name, an output that is there, or
+    images of another size than the sensor.
     """
     fit = {} if dataset is None else FIT_RECIPES[dataset].fit
     _require_replaceable(output, overwrite)
+    require_sensor_sized_images(recording, "EvINR")
     size = (recording.width, recording.height)
     times = []
     with atomic_output(output, overwrite=overwrite) as folder:

@@ -9,7 +9,12 @@ from pathlib import Path
 from evsim.errors import InputError
 from evsim.files import atomic_output, require_absent
 from evsim.formats import FORMATS, Recording, create_events, open_events
-from evsim.formats.conversion import copy_recording, image_windows, provenance
+from evsim.formats.conversion import (
+    copy_recording,
+    image_windows,
+    provenance,
+    require_sensor_sized_images,
+)
 from evsim.formats.storage.rled_layout import is_ours
 from evsim.randomness import RandomDraws
 
@@ -50,7 +55,7 @@ def pack_rled(
     val_memmap.txt with one absolute path a line: in natural order every 10th sequence from the first on
     validates, as published, except that a single sequence trains; or a share `val_fraction` drawn with
     `seed`. Raises InputError for an empty source, existing outputs without `overwrite`, or a path that the
-    lists cannot hold.
+    lists cannot hold, and for images of another size than the sensor, which RLED does not know.
     """
     found = find_sequences(source)
     root = source if source.is_dir() else source.parent
@@ -61,6 +66,7 @@ def pack_rled(
     notes: list[str] = []
     for path, target in zip(found, targets):
         with open_events(path, format="native") as recording:
+            require_sensor_sized_images(recording, "RLED")
             changes = _pack_one(recording, target, memmap, overwrite)
             events, images = events + len(recording), images + recording.image_count
         notes += [f"{path}: {change}" for change in changes]

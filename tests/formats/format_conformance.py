@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from evsim.errors import EvsimError, FormatError, InputError
 from evsim.events import Events
-from evsim.formats import FORMATS, Format, Recording, create_events, open_events, save_events, sniff
+from evsim.formats import FORMATS, Format, Recording, check, create_events, open_events, save_events, sniff
 
 COLUMNS = ("t", "x", "y", "p", "label")
 
@@ -306,6 +306,60 @@ class FormatConformance:
             np.testing.assert_array_equal(image.image, wanted)
             assert image.t_us == time
             assert image.event_index == max(0, int(np.searchsorted(events.t, time)) - 1)
+
+    def test_timed_images_are_kept_or_refused(self, tmp_path: Path) -> None:
+        if self.format.create is None or not self.format.images:
+            return
+        events = self.sample(start=1000)
+        draws = np.random.default_rng(1)
+        blurry = draws.integers(0, 256, (events.height // 2, events.width // 2), np.uint8)
+        sharp = draws.integers(0, 256, (2 * events.height, 2 * events.width, 3), np.uint8)
+        frame = draws.integers(0, 256, (events.height, events.width), np.uint8)
+        options = {"format": self.name, "labels": self.format.labels, **self.options}
+
+        def write(image: Any, **facts: Any) -> None:
+            path = self.path(tmp_path, f"refused{len(list(tmp_path.iterdir()))}")
+            with create_events(path, events.width, events.height, **options) as writer:
+                writer.append_image(image, 5000.0, **facts)
+
+        for wrong, words in (
+            ({"exposure_us": -1.0}, "exposure"),
+            ({"exposure_us": np.nan}, "exposure"),
+            ({"kind": "sharpe"}, "did you mean 'sharp'"),
+        ):
+            with pytest.raises(InputError, match=words):
+                write(frame, **wrong)
+        if not self.format.timed_images:
+            for image, facts, words in (
+                (blurry, {}, "images of the sensor's size"),
+                (frame, {"exposure_us": 10.0}, "no place for exposures"),
+                (frame, {"kind": "sharp"}, "no place for exposures"),
+            ):
+                with pytest.raises(InputError, match=words):
+                    write(image, **facts)
+            assert list(tmp_path.iterdir()) == []
+            return
+        path = self.path(tmp_path)
+        with create_events(path, events.width, events.height, **options) as writer:
+            writer.append(events)
+            writer.append_image(sharp, 20_000.0, kind="sharp")
+            writer.append_image(blurry, 30_000.5, exposure_us=20_000.25, kind="blurry")
+            writer.append_image(frame, 30_000.5)
+            with pytest.raises(InputError, match="size of the blurry images before"):
+                writer.append_image(frame, 40_000.0, kind="blurry")
+        with self.read(path, events) as recording:
+            found, facts = list(recording.images()), list(recording.image_facts())
+            assert (recording.width, recording.height) == (events.width, events.height)
+            assert_same(recording.events(), events)
+        assert [(image.t_us, image.exposure_us, image.kind) for image in found] == [
+            (20_000.0, 0.0, "sharp"),
+            (30_000.5, 20_000.25, "blurry"),
+            (30_000.5, 0.0, "frame"),
+        ]
+        for image, wanted, fact in zip(found, (sharp, blurry, frame), facts):
+            np.testing.assert_array_equal(image.image, wanted)
+            assert fact == (wanted.shape[1], wanted.shape[0], image.exposure_us, image.kind)
+        assert check(path) == []
 
     def test_what_the_file_does_not_say_is_asked_for(self, tmp_path: Path) -> None:
         events = self.sample(10)

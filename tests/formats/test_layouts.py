@@ -511,8 +511,28 @@ def test_zarr_stores_shards_and_compresses(tmp_path: Path) -> None:
     assert described["codecs"][0]["configuration"]["codecs"][-1]["name"] == "blosc"
 
 
-def test_images_of_another_size_than_the_sensor_are_dropped_and_said(tmp_path: Path) -> None:
+def test_images_of_another_size_than_the_sensor_are_kept_or_dropped_and_said(tmp_path: Path) -> None:
     events = column_events(range(100))
-    image = np.zeros((60, 80, 3), np.uint8)
+    image = np.random.default_rng(1).integers(0, 256, (60, 80, 3), np.uint8)
     path = save_events(events, tmp_path / "a.gem.npz", exposures=((0, 50), (60, 99)), blurry=[image, image])
-    assert any("2 images were dropped" in sentence for sentence in convert(path, tmp_path / "b.h5"))
+    assert any("2 images were dropped" in sentence for sentence in convert(path, tmp_path / "b"))
+    assert not any("dropped" in sentence for sentence in convert(path, tmp_path / "b.h5"))
+    with open_events(tmp_path / "b.h5") as recording:
+        assert (recording.width, recording.height) == (events.width, events.height)
+        first, second = recording.images()
+    assert [(found.t_us, found.exposure_us, found.kind) for found in (first, second)] == [
+        (50.0, 50.0, "blurry"),
+        (99.0, 39.0, "blurry"),
+    ]
+    np.testing.assert_array_equal(first.image, image)
+
+
+def test_exposures_that_a_format_has_no_place_for_are_dropped_and_said(tmp_path: Path) -> None:
+    events = column_events(range(100))
+    image = np.full((events.height, events.width, 3), 7, np.uint8)
+    path = save_events(events, tmp_path / "a.gem.npz", exposures=((0, 50), (60, 99)), blurry=[image, image])
+    said = convert(path, tmp_path / "b.npz")
+    assert "the exposures of 2 images were dropped: npz has no place for them" in said
+    assert "the kinds of 2 images were dropped: npz has no place for them" in said
+    with open_events(tmp_path / "b.npz") as recording:
+        assert [(found.exposure_us, found.kind) for found in recording.images()] == [(0.0, "frame")] * 2

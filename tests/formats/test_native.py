@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from evsim.errors import FormatError, InputError
 from evsim.events import Events
 from evsim.files import EarlyFlush
-from evsim.formats import NativeWriter, open_events, save_events, sniff
+from evsim.formats import NativeWriter, check, convert, describe, open_events, save_events, sniff
 from evsim.formats.native_writer import LARGEST_INDEX
+from evsim.formats.storage.excerpt import Excerpt
 from evsim.formats.storage.hdf5 import SurvivingFile
 from evsim.formats.storage.recording import BLOCK
 
@@ -90,6 +91,87 @@ def test_images_come_back_as_rgb_with_global_event_index(tmp_path: Path, events:
     assert [image.image[0, 0].tolist() for image in images] == [[200, k, k] for k in range(6)]
     for image in images:
         assert image.event_index == max(0, int(np.searchsorted(events.t, image.t_us)) - 1)
+
+
+def write_timed_images(path: Path, events: Events) -> Path:
+    """Blurry images of half the sensor's size, each after the sharp one of twice its size at its middle."""
+    draws = np.random.default_rng(0)
+    height, width = events.height // 2, events.width // 2
+    with NativeWriter(path, events.width, events.height, labels=events.label is not None) as writer:
+        writer.append(events)
+        for k in range(3):
+            sharp = draws.integers(0, 256, (2 * height, 2 * width, 3), np.uint8)
+            writer.append_image(sharp, 5000.0 + 10_000 * k, kind="sharp")
+            blurry = draws.integers(0, 256, (height, width), np.uint8)
+            writer.append_image(blurry, 10_000.0 * (k + 1), exposure_us=8000.0 + k, kind="blurry")
+    return path
+
+
+def test_exposures_and_kinds_are_attributes_that_plain_frames_do_not_have(
+    tmp_path: Path, events: Events
+) -> None:
+    usual = {"event_idx", "size", "timestamp", "type"}
+    with h5py.File(write_simulation(tmp_path / "plain.h5", events)) as file:
+        assert {name for image in file["images"].values() for name in image.attrs} == usual
+    with h5py.File(write_timed_images(tmp_path / "timed.h5", events)) as file:
+        assert file.attrs["sensor_resolution"].tolist() == [40, 30]
+        sharp, blurry = (file[f"images/image{k:09d}"] for k in range(2))
+        assert (sharp.shape, blurry.shape) == ((30, 40, 3), (15, 20))
+        assert set(sharp.attrs) == {*usual, "kind"}
+        assert set(blurry.attrs) == {*usual, "kind", "exposure"}
+        assert (sharp.attrs["kind"], blurry.attrs["kind"]) == ("sharp", "blurry")
+        assert blurry.attrs["exposure"] == 8000.0
+        assert blurry.attrs["exposure"].dtype == np.float64
+
+
+def test_timed_images_survive_a_conversion_to_the_byte(tmp_path: Path, events: Events) -> None:
+    path = write_timed_images(tmp_path / "a.h5", events)
+    assert convert(path, tmp_path / "b.h5") == []
+    assert (tmp_path / "b.h5").read_bytes() == path.read_bytes()
+
+
+def test_info_tells_what_is_not_plain_of_images(tmp_path: Path, events: Events) -> None:
+    with open_events(write_simulation(tmp_path / "plain.h5", events)) as recording:
+        assert "image_kinds" not in describe(recording)
+    with open_events(write_timed_images(tmp_path / "timed.h5", events)) as recording:
+        assert describe(recording)["image_kinds"] == {
+            "sharp": {"images": 3, "sizes": ["40x30"], "exposure_us": [0.0, 0.0]},
+            "blurry": {"images": 3, "sizes": ["20x15"], "exposure_us": [8000.0, 8002.0]},
+        }
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [("exposure", -1.0, "exposure"), ("exposure", np.nan, "exposure"), ("exposure", "long", "exposure"),
+     ("kind", "blury", "kind"), ("kind", 3, "kind")],
+)  # fmt: skip
+def test_damaged_exposures_and_kinds_are_told_with_their_place(
+    tmp_path: Path, events: Events, name: str, value: Any, words: str
+) -> None:
+    path = write_timed_images(tmp_path / "a.h5", events)
+    with h5py.File(path, "r+") as file:
+        file["images/image000000003"].attrs[name] = value
+    with open_events(path) as recording, pytest.raises(FormatError, match=words):
+        list(recording.images())
+    assert [defect.place for defect in check(path)] == ["images/image000000003"]
+
+
+def test_an_image_of_another_size_than_its_kind_is_a_defect(tmp_path: Path, events: Events) -> None:
+    path = write_timed_images(tmp_path / "a.h5", events)
+    with h5py.File(path, "r+") as file:
+        kept = dict(file["images/image000000003"].attrs)
+        del file["images/image000000003"]
+        file.create_dataset("images/image000000003", data=np.zeros((15, 21), np.uint8)).attrs.update(kept)
+    (defect,) = check(path)
+    assert defect.place == "image 3"
+    assert "(15, 21)" in defect.message
+
+
+def test_an_excerpt_keeps_what_is_known_of_its_images(tmp_path: Path, events: Events) -> None:
+    with open_events(write_timed_images(tmp_path / "a.h5", events)) as recording:
+        excerpt = Excerpt(recording, 9_000, 16_000)
+        assert list(excerpt.image_facts()) == [(20, 15, 8000.0, "blurry"), (40, 30, 0.0, "sharp")]
+        assert [image.kind for image in excerpt.images()] == ["blurry", "sharp"]
 
 
 def test_event_index_does_not_depend_on_the_order_of_writing(tmp_path: Path) -> None:

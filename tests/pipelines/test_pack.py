@@ -144,3 +144,19 @@ def test_natural_order_counts() -> None:
         "b_9.h5",
         "b_10.h5",
     ]
+
+
+@pytest.mark.parametrize("memmap", [True, False])
+def test_images_of_another_size_are_refused_before_anything_is_written(tmp_path: Path, memmap: bool) -> None:
+    with NativeWriter(tmp_path / "a.h5", 8, 6) as writer:
+        writer.append_image(np.zeros((3, 4), np.uint8), 0.0)
+    with pytest.raises(InputError, match="image 0 is 4x3 pixels on a sensor of 8x6, and RLED"):
+        pack_rled(tmp_path / "a.h5", tmp_path / "out", memmap=memmap)
+    assert not (tmp_path / "out").exists()
+
+
+def test_exposures_have_no_place_in_a_memory_map(tmp_path: Path) -> None:
+    with NativeWriter(tmp_path / "a.h5", 8, 6) as writer:
+        writer.append_image(np.zeros((6, 8), np.uint8), 5.0, exposure_us=5.0, kind="blurry")
+    notes = pack_rled(tmp_path / "a.h5", tmp_path / "out", memmap=True).notes
+    assert any("exposures of 1 images were dropped" in note for note in notes)

@@ -171,6 +171,23 @@ def test_lone_event_survives_a_large_sensor() -> None:
     assert (sheet[..., 0] > sheet[..., 2] + 40).any()
 
 
+@pytest.mark.parametrize("scale", [0.2, 1, 3])
+def test_sheet_shows_images_of_any_size_in_the_place_of_the_sensor(tmp_path: Path, scale: float) -> None:
+    height, width = int(30 * scale), int(40 * scale)
+    image = np.zeros((height, width, 3), np.uint8)
+    image[height // 2 :, width // 2 :] = (0, 200, 0)
+    with NativeWriter(tmp_path / "a.h5", 40, 30) as writer:
+        writer.append(random_events(400, 100_000))
+        writer.append_image(image, 0.0, exposure_us=5.0, kind="blurry")
+    with open_events(tmp_path / "a.h5") as recording:
+        sheet = contact_sheet(recording, panels=1)
+    green = (sheet == (0, 200, 0)).all(axis=2)
+    rows, columns = np.flatnonzero(green.any(1)), np.flatnonzero(green.any(0))
+    # The sensor's 40x30 are drawn six times as large, and the lower right quarter is green.
+    assert (len(rows), len(columns)) == (90, 120)
+    assert green[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+
+
 def test_sheet_without_events_says_so(tmp_path: Path) -> None:
     assert contact_sheet(Events.empty(64, 48)).shape[2] == 3
     with NativeWriter(tmp_path / "empty.h5", 64, 48) as writer:

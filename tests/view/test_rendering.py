@@ -89,7 +89,21 @@ def test_overlay_keeps_the_image_where_nothing_happened(dtype: type) -> None:
     np.testing.assert_array_equal(image, before)
 
 
-def test_overlay_blends_and_refuses_another_size() -> None:
+@pytest.mark.parametrize("shape", [(8, 10), (2, 3), (4, 5)], ids=["larger", "halved", "equal"])
+def test_overlay_enlarges_the_smaller_of_image_and_events(shape: tuple[int, int]) -> None:
+    image = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape) * 3
+    picture = overlay(image, events_at((4, 1, 1)))
+    height, width = max(4, shape[0]), max(5, shape[1])
+    assert picture.shape == (height, width, 3)
+    for row in range(height):
+        for column in range(width):
+            wanted = (image[row * shape[0] // height, column * shape[1] // width],) * 3
+            if (row * 4 // height, column * 5 // width) == (1, 4):
+                wanted = STYLES["red-blue"].on
+            assert tuple(picture[row, column]) == wanted, (row, column)
+
+
+def test_overlay_blends_and_refuses_another_proportion() -> None:
     image = np.full((4, 5, 3), 100, np.uint8)
     blended = overlay(image, events_at((0, 0, 1)), opacity=0.5)
     np.testing.assert_allclose(blended[0, 0], (np.array(STYLES["red-blue"].on) + 100) / 2, atol=0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,7 +10,13 @@ from numpy.typing import NDArray
 
 from evsim.errors import InputError
 from evsim.events import Events
-from evsim.formats.storage.recording import BLOCK, IndexedRecording, RecordedImage, Recording
+from evsim.formats.storage.recording import (
+    BLOCK,
+    ImageFacts,
+    IndexedRecording,
+    RecordedImage,
+    Recording,
+)
 
 
 class Excerpt(Recording):
@@ -32,6 +39,7 @@ class Excerpt(Recording):
             attributes=recording.attributes,
         )
         self._whole, self._shift = recording, recording.moved_to_origin
+        self.any_image_size = recording.any_image_size
         self.start_us, self.stop_us = start_us, stop_us
         self._count: int | None = None
 
@@ -50,6 +58,10 @@ class Excerpt(Recording):
         for image in self._whole.images():
             if self.start_us <= image.t_us <= self.stop_us:
                 yield image
+
+    def image_facts(self) -> Iterator[ImageFacts]:
+        """Size, exposure and kind of each image."""
+        return itertools.compress(self._whole.image_facts(), self._chosen_images())
 
     def image_times(self) -> NDArray[np.float64]:
         """float64 (image_count,): the end of exposure of each image, microseconds."""

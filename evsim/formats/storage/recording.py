@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from evsim.errors import FormatError, InputError
 from evsim.events import Events
 from evsim.formats.storage.units import TimeUnit
+from evsim.timed_image import ImageKind
 
 BLOCK = 1 << 18
 """Events read at a time: enough to hide the cost of a call, few enough that columns stay in the cache."""
@@ -31,16 +32,27 @@ R = TypeVar("R", bound="Recording")
 
 
 class RecordedImage(NamedTuple):
-    """One image of a recording.
+    """One image of a recording; whoever takes a `TimedImage` takes it.
 
-    image: uint8 (H, W) grey or (H, W, 3) RGB.
-    t_us: end of exposure on the clock of the events, microseconds.
-    event_index: the last event before the image, max(0, first event with t >= t_us, minus 1).
+    image: uint8 (H, W) grey or (H, W, 3) RGB, of the sensor's size or, where the format holds that, another.
+    t_us: end of exposure on the clock of the events, microseconds. exposure_us: its length, 0 where it is not
+    known or none. event_index: the last event before the image, max(0, first event with t >= t_us, minus 1).
     """
 
     image: NDArray[np.uint8]
     t_us: float
     event_index: int
+    exposure_us: float = 0.0
+    kind: ImageKind = "frame"
+
+
+class ImageFacts(NamedTuple):
+    """What is known of an image without its pixels: its size in pixels, exposure in microseconds, kind."""
+
+    width: int
+    height: int
+    exposure_us: float = 0.0
+    kind: ImageKind = "frame"
 
 
 class Defect(NamedTuple):
@@ -58,10 +70,11 @@ class Recording(ABC):
     subpixel: what its events carry; attributes: what the file says about itself; rounded_times: how many
     times read so far were not whole microseconds; repairs: what else was not taken as it stands in the
     file, as the end of a sentence that begins with the count; mirrored: the axes that the file has the other
-    way round.
+    way round; any_image_size: its images need not have the sensor's size.
     """
 
     mirrored: ClassVar[str] = ""
+    any_image_size = False
     _shift = 0
 
     def __init__(
@@ -120,6 +133,13 @@ class Recording(ABC):
     def images(self) -> Iterator[RecordedImage]:
         """The images in order of time."""
         return iter(())
+
+    def image_facts(self) -> Iterator[ImageFacts]:
+        """Size, exposure and kind of each image in order of time, without reading its pixels.
+
+        A format that knows nothing of them gives what `images` give there: the sensor's size, plain frames.
+        """
+        return itertools.repeat(ImageFacts(self.width, self.height), self.image_count)
 
     def image_times(self) -> NDArray[np.float64]:
         """float64 (image_count,): the end of exposure of each image, microseconds."""

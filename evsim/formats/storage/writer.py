@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from evsim.events import Events
 from evsim.files import EarlyFlush, atomic_output
 from evsim.formats.storage.recording import without_labels
 from evsim.formats.storage.units import EXACT_FLOAT_US
+from evsim.registry import nearest
+from evsim.timed_image import ImageKind, TimedImage
 
 FLUSH = 1 << 18
 """Events gathered before they are handed on: a simulator's intervals are often a few hundred events."""
@@ -40,6 +42,7 @@ class EventWriter(ABC):
     """
 
     holds_images = False
+    holds_timed_images = False
     holds_labels = False
     holds_subpixel = False
     largest_side = 65536
@@ -68,6 +71,7 @@ class EventWriter(ABC):
         self.t_first: int | None = None
         self.t_last: int | None = None
         self.image_times: list[float] = []
+        self._image_sizes: dict[ImageKind, tuple[int, int]] = {}
         self.remarks: dict[str, int] = {}
         self._overwrite = overwrite
         self._pending: list[Events] = []
@@ -98,6 +102,10 @@ class EventWriter(ABC):
 
     def _write_image(self, image: NDArray[np.uint8], t_us: float) -> None:
         raise NotImplementedError
+
+    def _write_timed_image(self, image: TimedImage) -> None:
+        """For formats that hold timed images; the others have frames and write them by `_write_image`."""
+        self._write_image(image.image, image.t_us)
 
     def append(self, events: Events, *, checked: bool = False) -> None:
         """Add events that do not begin before the last one written.
@@ -131,29 +139,74 @@ class EventWriter(ABC):
         if self._pending_count >= FLUSH:
             self._flush_pending()
 
-    def append_image(self, image: NDArray[np.uint8], t_us: float) -> None:
-        """Add an image, uint8 (height, width) grey or (height, width, 3) RGB, at its time in microseconds.
+    def append_image(
+        self, image: NDArray[np.uint8], t_us: float, *, exposure_us: float = 0.0, kind: ImageKind = "frame"
+    ) -> None:
+        """Add an image, uint8 (H, W) grey or (H, W, 3) RGB, with the end of its exposure in microseconds.
 
-        Events up to that time may come before or after. Raises InputError for another type, shape, or an
-        earlier time than the image before, and where the format holds no images.
+        exposure_us: the exposure's length, 0 where it is not known or none. Where the format holds timed
+        images, all of one kind have one size, the sensor's or another; else every image is a frame of the
+        sensor's size without exposure. Events up to t_us may come before or after. Raises InputError for
+        another type, shape, kind or exposure, or an earlier time than the image before, and where the format
+        holds no images.
         """
         self._require_open()
         if not self.holds_images:
             raise InputError(f"{self.path}: this format has no place for images")
-        if image.dtype != np.uint8 or image.shape not in (
-            (self.height, self.width),
-            (self.height, self.width, 3),
-        ):
-            raise InputError(
-                f"{self.path}: image of {image.dtype} {image.shape}, expected uint8 "
-                f"({self.height}, {self.width}) or that with 3 channels"
-            )
+        self._require_size(image, kind)
+        self._require_exposure(exposure_us, kind)
         if not np.isfinite(t_us) or (self.image_times and t_us < self.image_times[-1]):
             raise InputError(
                 f"{self.path}: image at {t_us} us after one at {self.image_times[-1:]}; append in order"
             )
-        self._write_image(image, float(t_us))
+        self._write_timed_image(TimedImage(image, float(t_us), float(exposure_us), kind))
         self.image_times.append(float(t_us))
+        self._image_sizes[kind] = (image.shape[0], image.shape[1])
+
+    def takes_size(self, size: tuple[int, ...], kind: ImageKind) -> bool:
+        """True if an image of this size, (height, width), can be appended."""
+        sensor = (self.height, self.width)
+        if not self.holds_timed_images:
+            return size == sensor
+        # Width and height of the sensor in the wrong order are a mistake, not a camera of another size.
+        return size == self._image_sizes.get(kind, size) and not (size == sensor[::-1] != sensor)
+
+    def _require_size(self, image: NDArray[np.uint8], kind: ImageKind) -> None:
+        usual = image.dtype == np.uint8 and image.ndim in (2, 3) and image.shape[2:] in ((), (3,))
+        size = image.shape[:2]
+        if usual and image.size and self.takes_size(size, kind):
+            return
+        if usual and image.size and size != (self.width, self.height):
+            if self.holds_timed_images:
+                raise InputError(
+                    f"{self.path}: a {kind} image of {size[1]}x{size[0]} pixels, expected the size of the "
+                    f"{kind} images before, {self._image_sizes[kind]} (height, width)"
+                )
+            raise InputError(
+                f"{self.path}: image of {size[1]}x{size[0]} on a sensor of {self.width}x{self.height}: "
+                f"{type(self).__name__} writes images of the sensor's size; resize them, or write native "
+                ".h5, which holds other sizes"
+            )
+        height, width = self._image_sizes.get(kind, (self.height, self.width))
+        raise InputError(
+            f"{self.path}: image of {image.dtype} {image.shape}, expected uint8 ({height}, {width}) or that "
+            "with 3 channels"
+        )
+
+    def _require_exposure(self, exposure_us: float, kind: ImageKind) -> None:
+        kinds = list(get_args(ImageKind))
+        if kind not in kinds:
+            raise InputError(
+                f"{self.path}: image of kind {kind!r}{nearest(kind, kinds)}, expected one of "
+                f"{', '.join(kinds)}"
+            )
+        if not 0 <= exposure_us < np.inf:
+            raise InputError(f"{self.path}: exposure of {exposure_us} us, expected 0 or more")
+        if not self.holds_timed_images and (exposure_us or kind != "frame"):
+            raise InputError(
+                f"{self.path}: a {kind} image with an exposure of {exposure_us:g} us: {type(self).__name__} "
+                "has no place for exposures and kinds; leave them out, or write native .h5"
+            )
 
     def require_same_kind(self, image: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
         """Raise InputError for an image of another shape than the ones before it."""
