@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from evsim.formats import Recording
 
 STOPPED = {"interrupted": 130, "terminated": 143}
-TRAINING_ONLY = ("validation", "weights", "devices", "workers", "overfit")
+TRAINING_ONLY = ("validation", "task", "weights", "devices", "workers", "overfit")
 
 DATASETS = ("aed", "ced", "ecd", "hqf", "ijrr")
 

@@ -31,9 +31,12 @@ EXIT_CODES = {"interrupted": 130, "terminated": 143}
 @click.option(
     "--config",
     "config_file",
-    type=click.Path(path_type=Path),
     default=None,
-    help="YAML or JSON with sections network, task, data, training, such as the config.yaml of a run.",
+    metavar="NAME|FILE",
+    help="A configuration that the network brings, or YAML or JSON such as the config.yaml of a run.",
+)
+@click.option(
+    "--task", default=None, metavar="NAME", help="Which of the network's tasks.  [default: the first]"
 )
 @click.option(
     "--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Override a field: training.steps=2000."
@@ -79,7 +82,7 @@ def train(network: str, recordings: tuple[str, ...], output: Path | None, **opti
 
     if output is None and not options["dry_run"]:
         raise click.UsageError("--output is needed: the folder of the run")
-    run = prepare(network, _tree(recordings, output, options))
+    run = prepare(network, _tree(network, recordings, output, options))
     if options["dry_run"]:
         print_result(plan(run, options["overfit"]), title=f"train {network}: plan")
         return
@@ -104,9 +107,12 @@ def train(network: str, recordings: tuple[str, ...], output: Path | None, **opti
         raise click.exceptions.Exit(EXIT_CODES[result.ended])
 
 
-def _tree(recordings: tuple[str, ...], output: Path | None, options: dict[str, Any]) -> dict[str, Any]:
+def _tree(
+    network: str, recordings: tuple[str, ...], output: Path | None, options: dict[str, Any]
+) -> dict[str, Any]:
     """The configuration: that of the resumed run, the file, --set, then the other options."""
     from evsim import configuration
+    from evsim.models.training.packaged import read_configuration
 
     tree: dict[str, Any] = {}
     written = output / "config.yaml" if output is not None else None
@@ -115,7 +121,7 @@ def _tree(recordings: tuple[str, ...], output: Path | None, options: dict[str, A
             raise click.UsageError(f"--resume: no training run in {output}; leave it out to start one")
         tree = configuration.read_file(written)
     if options["config_file"]:
-        tree = configuration.merge(tree, configuration.read_file(options["config_file"]))
+        tree = configuration.merge(tree, read_configuration(options["config_file"], network))
     tree = configuration.merge(tree, configuration.parse_overrides(options["overrides"]))
     if options["overfit"] is None:
         options["overfit"] = tree.get("overfit")
@@ -130,6 +136,8 @@ def _tree(recordings: tuple[str, ...], output: Path | None, options: dict[str, A
     }
     if options["simulate"] is not None:
         given["data"]["simulation"] = {"preset": options["simulate"]}
+    if options["task"] is not None:
+        given["task_name"] = options["task"]
     if options["weights"] is not None:
         given["initial_weights"] = options["weights"]
     return configuration.merge(tree, given)

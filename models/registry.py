@@ -7,7 +7,7 @@ in the table below. Nothing of a network is imported before it is asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,8 @@ class NetworkEntry:
     create: an untrained network of a configuration; the network carries both as `name` and `config`.
     from_published: pure function, the authors' state dictionary -> ours. licence: of the published code and
     weights. paper: citation. reconstructor: for networks that turn events into images, what feeds them.
-    task: module whose TASK says how the network is trained, None where it cannot be.
+    tasks: name -> module whose TASK says how the network is trained for it, or "module:object"; the first is
+    the default, and a network without any cannot be trained.
     """
 
     name: str
@@ -46,7 +47,7 @@ class NetworkEntry:
     create: Callable[[Any], nn.Module]
     from_published: Callable[[State], PublishedState]
     reconstructor: Callable[[nn.Module], Reconstructor] | None = None
-    task: str | None = None
+    tasks: Mapping[str, str] = field(default_factory=dict)
 
 
 def names() -> list[str]:

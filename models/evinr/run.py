@@ -19,9 +19,9 @@ from evsim.formats.storage.excerpt import cut_excerpt
 from evsim.models.evinr.fit import Fit, require_finite, with_threshold
 from evsim.models.evinr.offline import stretch_of
 from evsim.models.evinr.settings import EvinrFitConfig
+from evsim.models.training.folder import TrainingFolder, require_same
 from evsim.models.training.interruption import StopSignals
 from evsim.models.training.record import TRAIN, Recorder
-from evsim.models.training.run_folder import RunFolder, require_same
 from evsim.models.training.state_file import read_state, write_state
 from evsim.models.weights.checkpoints import save
 from evsim.progress import Report
@@ -70,7 +70,7 @@ def fit_to_folder(
     Raises InputError for a recording, folder or configuration that does not fit, RunError where the loss is
     not finite.
     """
-    folder, began = RunFolder(output), time.perf_counter()
+    folder, began = TrainingFolder(output), time.perf_counter()
     folder.require_startable(resume=resume, overwrite=overwrite)
     end = t_end if t_end is not None else (t_start or 0.0) + config.window_s
     excerpt = cut_excerpt(recording, t_start, end)
@@ -116,7 +116,7 @@ def _take_steps(
     fit: Fit,
     stop: StopSignals,
     recorder: Recorder,
-    folder: RunFolder,
+    folder: TrainingFolder,
     described: Mapping[str, Any],
     report: Report | None,
 ) -> float | None:

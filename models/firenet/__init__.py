@@ -17,5 +17,5 @@ ENTRY = NetworkEntry(
     create=FireNet,
     from_published=from_published,
     reconstructor=make_reconstructor,
-    task="evsim.models.firenet.task",
+    tasks={"pixels": "evsim.models.firenet.task"},
 )

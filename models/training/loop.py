@@ -38,10 +38,10 @@ from evsim.models.data.dataset import (
 from evsim.models.device import choose_device
 from evsim.models.training.averages import Averages
 from evsim.models.training.configuration import TrainingConfig
+from evsim.models.training.folder import TrainingFolder, require_same, write_weights
 from evsim.models.training.interruption import StopSignals
 from evsim.models.training.optimizers import make_optimizer, set_learning_rate
 from evsim.models.training.record import TRAIN, VALIDATION, Recorder
-from evsim.models.training.run_folder import RunFolder, require_same, write_weights
 from evsim.models.training.state_file import read_state, write_state
 from evsim.models.training.task import Datasets, Outcome, Task
 from evsim.progress import Report
@@ -77,7 +77,7 @@ class TrainingResult:
 
 
 @dataclass
-class Progress:
+class Reached:
     """What a run has reached: with weights and optimiser, all that it is resumed from.
 
     step: steps taken. validated: step of the last validation. best, best_step: of the monitored figure.
@@ -115,7 +115,7 @@ def train(
     run the same command again.
     Raises InputError for a folder or configuration that does not fit, RunError when the loss is not finite.
     """
-    folder = RunFolder(Path(output))
+    folder = TrainingFolder(Path(output))
     folder.require_startable(resume=resume, overwrite=overwrite)
     if overfit is not None:
         few = FirstSamples(datasets.train, overfit)
@@ -158,7 +158,7 @@ def _train(
     task: Task,
     datasets: Datasets,
     config: TrainingConfig,
-    folder: RunFolder,
+    folder: TrainingFolder,
     resume: bool,
     description: Mapping[str, Any],
     report: Report | None,
@@ -207,7 +207,7 @@ class Loop:
         task: Task,
         datasets: Datasets,
         config: TrainingConfig,
-        folder: RunFolder,
+        folder: TrainingFolder,
         description: Mapping[str, Any],
     ) -> None:
         self.fabric, self.task, self.datasets, self.config = fabric, task, datasets, config
@@ -225,7 +225,7 @@ class Loop:
         self.step = fabric.setup_module(_Step(task))
         self.optimizer = make_optimizer(task.parameter_groups(), config)
         self.wrapped: Any = fabric.setup_optimizers(self.optimizer)
-        self.reached = Progress()
+        self.reached = Reached()
         self.figures, self.since_validation = Averages(), Averages()
         self.recorder: Recorder | None = None
         self.stopped_early = False
@@ -431,7 +431,7 @@ class Loop:
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.figures.restore(state["figures"], self.fabric.world_size)
         self.since_validation.restore(state["since_validation"], self.fabric.world_size)
-        self.reached = Progress(**state["reached"])
+        self.reached = Reached(**state["reached"])
         patience = self.config.patience
         self.stopped_early = patience is not None and self.reached.worse >= patience
 

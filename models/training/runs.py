@@ -23,8 +23,9 @@ from evsim.models.training.task import Datasets, Task, TaskEntry
 from evsim.models.weights.checkpoints import network_of, read_checkpoint
 from evsim.models.weights.published import find_weights
 from evsim.randomness import derive_key
+from evsim.registry import nearest
 
-SECTIONS = ("network", "task", "data", "training", "initial_weights")
+SECTIONS = ("network", "task_name", "task", "data", "training", "initial_weights")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +68,18 @@ class TrainingRun:
 def prepare(name: str, tree: Mapping[str, Any]) -> TrainingRun:
     """The run that a configuration describes: network made or loaded, data found and counted.
 
-    tree: sections network, task, data, training, each the fields of its dataclass, and initial_weights: a
-    weight file, or a name of `evsim weights list`, to start from. Raises ConfigError for unknown sections,
-    fields and values, InputError for data that is not there or empty and networks that cannot be trained.
+    tree: sections network, task, data, training, each the fields of its dataclass; task_name, where the
+    network has several and not the first is meant; and initial_weights: a weight file, or a name of
+    `evsim weights list`, to start from. Raises ConfigError for unknown sections, fields and values,
+    InputError for data that is not there or empty and networks that cannot be trained.
     """
     unknown = [section for section in tree if section not in (*SECTIONS, "name", "overfit")]
     if unknown:
         raise ConfigError(f"unknown section {unknown[0]!r}; expected {', '.join(SECTIONS)}")
     if tree.get("name", name) != name:
         raise ConfigError(f"the configuration is for the network {tree['name']!r}, not for {name!r}")
-    entry, found = registry.entry(name), task_entry(name)
+    entry, task_name = registry.entry(name), tree.get("task_name")
+    found = task_entry(name, task_name)
     tree = _with_draws_made(tree, name)
     fields = configuration.merge(found.training, tree.get("training") or {})
     training = configuration.build(TrainingConfig, fields, "training")
@@ -96,6 +99,7 @@ def prepare(name: str, tree: Mapping[str, Any]) -> TrainingRun:
         training=training,
         description={
             "name": name,
+            **({} if task_name in (None, next(iter(entry.tasks))) else {"task_name": task_name}),
             "network": configuration.to_tree(network.config),
             "task": configuration.to_tree(task_config),
             "data": configuration.to_tree(data),
@@ -114,13 +118,22 @@ def _with_draws_made(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return configuration.merge(drawn, {"data": of_samples})
 
 
-def task_entry(name: str) -> TaskEntry:
-    """How a network is trained. Raises InputError for one that cannot be."""
-    module = registry.entry(name).task
-    if module is None:
-        trainable = [other for other in registry.names() if registry.entry(other).task is not None]
+def task_entry(name: str, task: str | None = None) -> TaskEntry:
+    """How a network is trained; task: one of its tasks, the first by default.
+
+    Raises InputError for a network that cannot be trained, ConfigError for a task that it does not have.
+    """
+    tasks = registry.entry(name).tasks
+    if not tasks:
+        trainable = [other for other in registry.names() if registry.entry(other).tasks]
         raise InputError(f"the network {name!r} cannot be trained; those that can: {', '.join(trainable)}")
-    found: TaskEntry = import_module(module).TASK
+    if task is not None and task not in tasks:
+        raise ConfigError(
+            f"the network {name!r} has no task {task!r}{nearest(task, list(tasks))}; its tasks: "
+            f"{', '.join(tasks)}"
+        )
+    module, _, attribute = tasks[task or next(iter(tasks))].partition(":")
+    found: TaskEntry = getattr(import_module(module), attribute or "TASK")
     return found
 
 

@@ -84,7 +84,7 @@ class Datasets:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskEntry:
-    """How `evsim train` trains a network; the module `task` of its folder holds one, called TASK.
+    """How `evsim train` trains a network for one task; a module of its folder holds one, called TASK.
 
     config, data: frozen dataclasses of the task's and the data's fields. create: network and config ->
     task. datasets: network and data config -> data sets. training: the published values of

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 
@@ -27,6 +29,8 @@ from evsim.cli.conventions import Progress, Settings
 from evsim.cli.train import train
 from evsim.errors import ConfigError, InputError
 from evsim.formats import NativeWriter, open_events
+from evsim.models import registry
+from evsim.models.firenet.task import TASK, FireNetTaskConfig, LossName
 from evsim.models.reconstruction import make_reconstructor
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -43,6 +47,16 @@ cli.add_command(train)
 if __name__ == "__main__":
     main()
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class SquaresConfig(FireNetTaskConfig):
+    """The squared error unless told otherwise."""
+
+    loss: LossName = "mse"
+
+
+SQUARES = replace(TASK, config=SquaresConfig)
 
 
 @pytest.fixture(autouse=True)
@@ -247,3 +261,42 @@ def test_two_processes_stop_together_and_give_the_weights_of_one(
     for a, b in zip(*(csv.DictReader(text.splitlines()) for text in texts), strict=True):
         assert (a["step"], a["phase"], a["metric"]) == (b["step"], b["phase"], b["metric"])
         assert float(a["value"]) == pytest.approx(float(b["value"]), abs=1e-6)
+
+
+def test_a_configuration_is_named_or_a_file(clips: Path, whole: Path, tmp_path: Path) -> None:
+    def plan(*words: Any) -> Any:
+        known = ["firenet", str(clips / "train"), "--dry-run", "--json", "--set", "data.sequences.length=3"]
+        known += ["--set", "data.sequences.augmentation.crop=[16,16]", *map(str, words)]
+        done = CliRunner().invoke(train, known, obj=Settings())
+        return json.loads(done.stdout) if done.exit_code == 0 else done.exception
+
+    assert plan("--config", "paper")["batch"]["voxels"] == "float32 (2, 3, 5, 16, 16)"
+    assert plan("--config", clips / "config.json")["batch"]["voxels"] == "float32 (2, 3, 3, 16, 16)"
+    error = plan("--config", "papr")
+    assert isinstance(error, ConfigError)
+    assert "configuration of firenet (did you mean 'paper'?); it brings: paper" in str(error)
+    (tmp_path / "paper").write_text("training: {batch_size: 3}")
+    assert plan("--config", tmp_path / "paper")["batch"]["voxels"] == "float32 (3, 3, 5, 16, 16)"
+
+
+def test_a_task_is_chosen_by_name(
+    clips: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = registry.entry("firenet")
+    tasks = {**entry.tasks, "squares": f"{__name__}:SQUARES"}
+    monkeypatch.setattr("evsim.models.firenet.ENTRY", replace(entry, tasks=tasks))
+    words = ["firenet", str(clips / "train"), "--config", str(clips / "config.json"), "--steps", "2"]
+    for name, chosen in (("first", []), ("second", ["--task", "squares"])):
+        done = CliRunner().invoke(train, [*words, "-o", str(tmp_path / name), *chosen], obj=Settings())
+        assert done.exit_code == 0, done.output
+    config = [yaml.safe_load((tmp_path / name / "config.yaml").read_text()) for name in ("first", "second")]
+    assert ["task_name" in tree for tree in config] == [False, True]
+    assert [tree["task"]["loss"] for tree in config] == ["l1", "mse"]
+    again = ["firenet", "--resume", "-o", str(tmp_path / "second"), "--steps", "3"]
+    assert CliRunner().invoke(train, again, obj=Settings()).exit_code == 0
+    refused = CliRunner().invoke(train, [*again, "--task", "pixels"], obj=Settings())
+    assert "task_name was 'squares', is" in str(refused.exception)
+    unknown = CliRunner().invoke(
+        train, [*words, "-o", str(tmp_path / "x"), "--task", "square"], obj=Settings()
+    )
+    assert "no task 'square' (did you mean 'squares'?); its tasks: pixels, squares" in str(unknown.exception)

@@ -20,7 +20,7 @@ Tree = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class TrainingFolder:
     """Names inside the folder of a training run."""
 
     path: Path
