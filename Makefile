@@ -1,9 +1,10 @@
 # Two commands matter: `make demo` and `make test`. Both install what they need into .venv first.
 VENV ?= .venv
 PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-SOURCES := setup.py setup.cfg pyproject.toml constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
+SOURCES := setup.py setup.cfg pyproject.toml $(CONSTRAINTS)
 
 .PHONY: help venv demo test parity check format types bench clean
 
@@ -13,6 +14,7 @@ help:
 	@echo "make venv    only install, with what tests and checks need"
 	@echo "make parity  only the tests against numbers of the published code (needs EVSIM_PARITY)"
 	@echo "make check   ruff and mypy"
+	@echo "make test CONSTRAINTS=constraints-min.txt VENV=.venv-min   with the oldest versions that are declared"
 	@echo "make bench   print the benchmark tables"
 
 $(VENV)/bin/python:

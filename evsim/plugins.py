@@ -6,15 +6,19 @@ names a module or an object; what it must hold is said where the group is read.
 
 from __future__ import annotations
 
-from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evsim.errors import InputError
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
-def announced(group: str) -> dict[str, metadata.EntryPoint]:
+
+def announced(group: str) -> dict[str, EntryPoint]:
     """Entry points of a group by name, sorted. Raises InputError where two packages announce one name."""
-    found: dict[str, metadata.EntryPoint] = {}
+    from importlib import metadata  # takes longer to import than all else of a command's help
+
+    found: dict[str, EntryPoint] = {}
     for point in sorted(metadata.entry_points(group=group), key=lambda point: (point.name, point.value)):
         known = found.setdefault(point.name, point)
         if known.value != point.value:
@@ -25,7 +29,7 @@ def announced(group: str) -> dict[str, metadata.EntryPoint]:
     return found
 
 
-def load(point: metadata.EntryPoint) -> Any:
+def load(point: EntryPoint) -> Any:
     """The object or module of an entry point. Raises InputError that names the package where it fails."""
     try:
         return point.load()
@@ -36,5 +40,5 @@ def load(point: metadata.EntryPoint) -> Any:
         ) from error
 
 
-def _origin(point: metadata.EntryPoint) -> str:
+def _origin(point: EntryPoint) -> str:
     return f"{point.dist.name if point.dist else 'an unnamed package'} ({point.value})"

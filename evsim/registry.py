@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
+from evsim import plugins
 from evsim.errors import InputError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
 
@@ -18,10 +22,15 @@ def nearest(name: str, choices: list[str]) -> str:
 
 
 class Registry(Generic[T], Mapping[str, T]):
-    """Names to things of one kind; `kind` is the word that error messages use."""
+    """Names to things of one kind; `kind` is the word that error messages use.
 
-    def __init__(self, kind: str) -> None:
+    group: entry points through which other packages add to it (`evsim.plugins`). They are looked up when a
+    name is not one of ours, and when all are listed; a thing is loaded when it is asked for.
+    """
+
+    def __init__(self, kind: str, group: str | None = None) -> None:
         self.kind = kind
+        self.group = group
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -36,18 +45,33 @@ class Registry(Generic[T], Mapping[str, T]):
         return add
 
     def __getitem__(self, name: str) -> T:
-        if name not in self._entries:
-            choices = sorted(self._entries)
+        if name in self._entries:
+            return self._entries[name]
+        points = self._outside()
+        if name not in points:
+            choices = sorted(self)
             raise InputError(
                 f"unknown {self.kind} {name!r}{nearest(name, choices)}; known: {', '.join(choices)}"
             )
-        return self._entries[name]
+        thing: T = plugins.load(points[name])
+        return thing
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._entries or name in self._outside()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return iter(dict.fromkeys((*self._entries, *self._outside())))
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len({*self._entries, *self._outside()})
+
+    def _outside(self) -> dict[str, EntryPoint]:
+        """What other packages announce. Raises InputError where a name is one of ours."""
+        found = {} if self.group is None else plugins.announced(self.group)
+        taken = next((name for name in found if name in self._entries), None)
+        if taken is not None:
+            raise InputError(
+                f"{self.kind} {taken!r} is evsim's own and {found[taken].value} announces one of that name; "
+                "uninstall that package, or let it choose another name"
+            )
+        return found

@@ -52,7 +52,7 @@ class Format:
     options: tuple[str, ...] = ()
 
 
-FORMATS: Registry[Format] = Registry("format")
+FORMATS: Registry[Format] = Registry("format", group="evsim.formats")
 
 
 def register(format: Format) -> Format:
