@@ -13,6 +13,7 @@ from statistics import NormalDist
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 T = TypeVar("T")
 
@@ -39,6 +40,11 @@ class RandomDraws:
     def fraction(self) -> float:
         """Uniform in the open interval (0, 1), 52 bits."""
         return ((int(self._bits.random_raw()) >> 12) + 0.5) * 2.0**-52
+
+    def fractions(self, count: int) -> NDArray[np.float64]:
+        """float64 (count,): what so many calls of `fraction` would give."""
+        raw = self._bits.random_raw(count)
+        return ((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
     def uniform(self, low: float, high: float) -> float:
         """Uniform between low and high."""

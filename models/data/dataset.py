@@ -48,6 +48,10 @@ class DrawnDataset(Dataset[Any], ABC):
     def sample(self, index: int, draws: RandomDraws) -> Any:
         """Sample `index`; every random choice in it comes from `draws`."""
 
+    def describe(self, index: int) -> str:
+        """What messages call sample `index`; nothing is loaded for it."""
+        return f"sample {index}"
+
     def __getitem__(self, index: int) -> Any:
         """Sample `index` as epoch 0 has it."""
         if not 0 <= index < len(self):
@@ -71,6 +75,16 @@ class FirstSamples(DrawnDataset):
     def sample(self, index: int, draws: RandomDraws) -> Any:
         """Sample `index` of epoch 0, whatever the epoch."""
         return load_sample(self.dataset, self.seed, SampleKey(0, index))
+
+    def describe(self, index: int) -> str:
+        """The data set's name of the sample."""
+        return describe_sample(self.dataset, index)
+
+
+def describe_sample(dataset: Dataset[Any], index: int) -> str:
+    """What messages call sample `index` of any data set."""
+    found: Callable[[int], str] | None = getattr(dataset, "describe", None)
+    return f"sample {index}" if found is None else found(index)
 
 
 def size_of(dataset: Dataset[Any]) -> int:
@@ -178,9 +192,19 @@ class _Keyed(Dataset[Any]):
 
 
 def make_loader(
-    dataset: Dataset[Any], keys: Sampler[list[SampleKey]], seed: int, *, workers: int = 0, pin: bool = False
+    dataset: Dataset[Any],
+    keys: Sampler[list[SampleKey]],
+    seed: int,
+    *,
+    workers: int = 0,
+    pin: bool = False,
+    start: str | None = None,
 ) -> DataLoader[Any]:
-    """The loader of the batches that `keys` lists. workers: processes; 0 loads in this one."""
+    """The loader of the batches that `keys` lists.
+
+    workers: processes; 0 loads in this one. start: how they start, fork, spawn or forkserver; None: as the
+    platform does. The batches do not depend on either.
+    """
     return _Loader(
         _Keyed(dataset, seed),
         batch_sampler=keys,
@@ -188,6 +212,7 @@ def make_loader(
         collate_fn=collate_of(dataset),
         pin_memory=pin,
         worker_init_fn=prepare_worker if workers else None,
+        multiprocessing_context=start if workers else None,
         # The loader would draw a seed for its processes from torch's generator; no sample depends on it.
         generator=torch.Generator(),
     )

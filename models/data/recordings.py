@@ -7,8 +7,9 @@ from typing import Any
 
 from evsim.errors import ConfigError
 from evsim.models.data.dataset import DrawnDataset
-from evsim.models.data.sequences import SequenceConfig, SequenceDataset, Transform
+from evsim.models.data.sequences import SequenceConfig, SequenceDataset
 from evsim.models.data.simulation import SimulatedDataset, SimulationData
+from evsim.models.data.stretch import Transform
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Clips to train on whose events are simulated while they load, with a sensor drawn for each sample.
 
-A sample is a stretch of a video, an image folder or a stack of frames, or a still picture under a drawn
+A sample is a part of a video, an image folder or a stack of frames, or a still picture under a drawn
 camera motion. Crop and flips, camera motion, the parameters of the chain and every random bit of the sensor
 come from (seed, epoch, index) alone: so the samples do not depend on the loader's processes, nor on what was
 loaded before, and no epoch repeats the sensors of another. Nothing is written to a disk.
@@ -11,14 +11,13 @@ from __future__ import annotations
 import os
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from evsim import configuration
 from evsim.chain import ClipSimulation, SimulationConfig, read_preset, resolve, voxel_target
@@ -35,18 +34,21 @@ from evsim.media import (
     StillImageSource,
     Transfer,
     open_source,
-    quantize,
 )
 from evsim.media.finding import clips_below, has_images
 from evsim.media.image import image_kind
 from evsim.models.data.augmentation import Placement, draw_placement
-from evsim.models.data.dataset import DrawnDataset, SampleKey, sample_draws
-from evsim.models.data.sequences import SequenceConfig, Step, Transform, VoxelSequences, grey_light
+from evsim.models.data.dataset import SampleKey, sample_draws
+from evsim.models.data.lists import require_distinct
+from evsim.models.data.sequences import SequenceConfig, VoxelSequences, grey_light
+from evsim.models.data.stretch import Stretch, Transform
+from evsim.models.data.stretch_dataset import StretchDataset, naming
 from evsim.randomness import RandomDraws
+from evsim.timed_image import TimedImage
 
 STACKS = (".npy", ".npz")
 HELD_BYTES = 2**30
-"""Decoded video that one process keeps, so that a stretch needs no decoding of all that lies before it."""
+"""Decoded video that one process keeps, so that a part needs no decoding of all that lies before it."""
 MOTION = {
     "path": "choice(pan, zigzag, circle, shake, zoom-rotate)",
     "amplitude_px": "uniform(5, 40)",
@@ -114,12 +116,13 @@ class SampleDraws(NamedTuple):
     motion: CameraMotion
 
 
-class SimulatedDataset(DrawnDataset):
+class SimulatedDataset(StretchDataset):
     """Sequences of windows between the frames of clips, their events simulated when they are asked for.
 
-    clips: as `find_clips` takes them. data: of the simulation. config: length and stride of sequences, crop
-    and flips (of the frames, before the simulation). transform: the steps of one sequence -> the sample; None
-    gives the list of `Step`. seed: of the draws that `dataset[i]` makes; a training run passes its own.
+    clips: as `training_clips` takes them. data: of the simulation. config: length and stride of sequences,
+    crop, flips and the like (of the frames, before the simulation). transform: the `Stretch` of one sequence
+    and draws -> the sample; None gives the stretch, whose images are the frames as they are, 8 bit or more.
+    collate: see `StretchDataset`. seed: of the draws that `dataset[i]` makes; a training run passes its own.
     Raises InputError for clips that cannot be read and when none has a sequence of that length, ConfigError
     for a chain that cannot be.
     """
@@ -131,11 +134,11 @@ class SimulatedDataset(DrawnDataset):
         config: SequenceConfig | None = None,
         *,
         transform: Transform | None = None,
+        collate: Callable[[list[Any]], Any] | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(seed)
         self.data, self.config = data or SimulationData(), config or SequenceConfig()
-        self.transform = transform
+        super().__init__(self.config.augmentation, transform, collate=collate, seed=seed)
         if self.config.windows.kind != "between_frames":
             raise ConfigError(
                 f"sequences.windows.kind = {self.config.windows.kind!r}, expected 'between_frames': windows "
@@ -143,7 +146,9 @@ class SimulatedDataset(DrawnDataset):
             )
         if self.data.direct and not isinstance(transform, VoxelSequences):
             raise ConfigError("direct, expected off: only a transform to voxel grids needs no events")
-        self.paths = find_clips(clips)
+        if self.data.direct and self.augmentation.events.augmentations():
+            raise ConfigError("direct, expected off: augmentations of events need events")
+        self.paths = training_clips(clips)
         self._tree = self.data.tree()
         self._held: OrderedDict[int, Source] = OrderedDict()
         self.draws_of(0)  # an impossible configuration is an error here, not in a loader's process
@@ -158,23 +163,41 @@ class SimulatedDataset(DrawnDataset):
     def __len__(self) -> int:
         return int(self._ends[-1])
 
+    def describe(self, index: int) -> str:
+        """The clip and the numbers of its frames."""
+        number, first = self._place_of(index)
+        if _is_picture(self.paths[number]):
+            return str(self.paths[number])
+        first += self.data.settle
+        return f"{self.paths[number]}, frames {first} to {first + self.config.length}"
+
     def sample(self, index: int, draws: RandomDraws) -> Any:
-        """Sequence `index`, with placement, sensor and noise drawn from `draws`."""
-        number = int(np.searchsorted(self._ends, index, "right")) - 1
+        """The sample of sequence `index`; placement, sensor, noise and the transform draw from `draws`."""
+        if not self.data.direct:
+            return super().sample(index, draws)
+        assert isinstance(self.transform, VoxelSequences)
+        return self._grids(self._simulation(index, draws), self.transform)
+
+    def placed(self, index: int, draws: RandomDraws) -> Stretch:
+        """Sequence `index` as its drawn sensor sees it."""
+        return _stretch_of(self._simulation(index, draws), self.data.settle, self.describe(index))
+
+    def _simulation(self, index: int, draws: RandomDraws) -> ClipSimulation:
+        number, first = self._place_of(index)
         path, drawn = self.paths[number], self._draw(draws)
         if _is_picture(path):
             source: Any = self._moving_picture(path, drawn)
         else:
-            first = (index - int(self._ends[number])) * self._stride
-            source = self._stretch(number, first, first + self.data.settle + self.config.length + 1)
-        placement = draw_placement(self.config.augmentation, (source.width, source.height), draws)
+            source = self._frames(number, first, first + self.data.settle + self.config.length + 1)
+        with naming(self.describe(index)):
+            placement = draw_placement(self.augmentation, (source.width, source.height), draws)
         # One thread: a loader has as many processes as it wants, and a forked one may start no threads.
-        simulation = ClipSimulation(_Placed(source, placement), drawn.chain, seed=drawn.seed, threads=1)
-        if self.data.direct:
-            assert isinstance(self.transform, VoxelSequences)
-            return self._grids(simulation, self.transform)
-        steps = list(_windows(simulation))[self.data.settle :]
-        return steps if self.transform is None else self.transform(steps)
+        return ClipSimulation(_Placed(source, placement), drawn.chain, seed=drawn.seed, threads=1)
+
+    def _place_of(self, index: int) -> tuple[int, int]:
+        """The clip of a sequence, and its first frame in it, of those that settle."""
+        number = int(np.searchsorted(self._ends, index, "right")) - 1
+        return number, (index - int(self._ends[number])) * self._stride
 
     def draws_of(self, index: int, *, seed: int | None = None, epoch: int = 0) -> SampleDraws:
         """The seed, chain and motion that sample `index` has in an epoch: what it takes to make it again."""
@@ -198,7 +221,7 @@ class SimulatedDataset(DrawnDataset):
         size = (simulation.source.width, simulation.source.height)
         make = voxel_target(size, wanted.bins, rule=wanted.rule)
         intervals = list(simulation.intervals(make))[self.data.settle :]
-        images = [grey_light(_codes(interval.frame.image)) for interval in intervals]
+        images = [grey_light(interval.frame.image) for interval in intervals]
         return {
             "voxels": torch.from_numpy(np.stack([interval.target.out for interval in intervals])),
             "images": torch.from_numpy(np.stack(images)[:, None]),
@@ -239,7 +262,7 @@ class SimulatedDataset(DrawnDataset):
                 transfer=self.data.transfer,
             )
 
-    def _stretch(self, number: int, first: int, last: int) -> ArraySource:
+    def _frames(self, number: int, first: int, last: int) -> ArraySource:
         """Frames first..last - 1 of a clip."""
         source = self._held.pop(number, None) or self._hold(self._open(self.paths[number]))
         self._held[number] = source
@@ -263,21 +286,32 @@ class SimulatedDataset(DrawnDataset):
 
 
 class _Placed:
-    """A clip cropped and flipped."""
+    """A clip cropped, mirrored, turned, and run backwards."""
 
     def __init__(self, source: Any, placement: Placement) -> None:
         self._source, self._placement = source, placement
         self.name, self.channels, self.dtype = source.name, source.channels, source.dtype
         self.transfer, self.frame_count = source.transfer, source.frame_count
-        self.width, self.height = placement.width, placement.height
+        self.width, self.height = placement.size
 
     def __iter__(self) -> Iterator[Frame]:
-        for frame in self._source:
+        frames = reverse_frames(self._source) if self._placement.reverse_time else self._source
+        for frame in frames:
             yield frame._replace(image=self._placement.image(frame.image))
 
 
-def find_clips(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The clips that the paths stand for, in order.
+def reverse_frames(frames: Iterable[Frame]) -> list[Frame]:
+    """The frames of a source in the opposite order, within the same span of time."""
+    found = list(frames)
+    both = found[0].t_ns + found[-1].t_ns
+    return [
+        frame._replace(t_ns=both - frame.t_ns, source_index=number)
+        for number, frame in enumerate(found[::-1])
+    ]
+
+
+def training_clips(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """The clips to simulate while training that the paths stand for, in order.
 
     A path is a video, an NPY or NPZ stack, a still picture, a folder of images, which is one clip, or a
     folder in which every folder of images and every video at any depth counts. Raises InputError for a path
@@ -285,9 +319,7 @@ def find_clips(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]])
     """
     listed = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     found = [clip for given in listed for clip in _clips_at(Path(given))]
-    twice = sorted({str(path) for path in found if found.count(path) > 1})
-    if twice:
-        raise InputError(f"{twice[0]} is named more than once; name each clip once")
+    require_distinct(found, "clip")
     return found
 
 
@@ -306,23 +338,29 @@ def _is_picture(path: Path) -> bool:
     return path.is_file() and image_kind(path) is not None and path.suffix.lower() not in STACKS
 
 
-def _windows(simulation: ClipSimulation) -> Iterator[Step]:
-    """One `Step` for every two consecutive source frames."""
+def _stretch_of(simulation: ClipSimulation, settle: int, key: str) -> Stretch:
+    """A window between every two consecutive source frames, but the first `settle` ones."""
+    windows: list[Events] = []
     parts: list[Events] = []
+    images: list[TimedImage] = []
     for step in simulation:
         parts.append(step.events)
         if step.frame.source_index is not None:
-            if step.frame.source_index > 0:
-                events = Events.concatenate(parts)
-                yield Step(events, _codes(step.frame.image), step.frame.t_ns / 1000)
+            images.append(TimedImage(step.frame.image, step.frame.t_ns / 1000))
+            windows.append(Events.concatenate(parts))
             parts = []
-
-
-def _codes(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """The 8-bit codes of a frame, which are what is learned."""
-    if image.dtype == np.uint8:
-        return image
-    return quantize(image / np.float32(65535) if image.dtype == np.uint16 else image, np.uint8)[0]
+    windows, images = windows[settle + 1 :], images[settle:]
+    ends = np.cumsum([0, *map(len, windows)])
+    times = np.array([image.t_us for image in images])
+    return Stretch(
+        events=Events.concatenate(windows),
+        images=tuple(images),
+        rows=np.stack([ends[:-1], ends[1:]], 1),
+        edges_us=np.stack([times[:-1], times[1:]], 1),
+        window_images=np.arange(1, len(images)),
+        opening_images=np.arange(len(images) - 1),
+        key=key,
+    )
 
 
 def _in_memory(source: Source, frames: list[Frame]) -> ArraySource:

@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 
 from evsim.errors import InputError
 from evsim.events import Events
-from evsim.formats import IndexedRecording, Recording, open_events, sniff
+from evsim.formats import IndexedRecording, RecordedImage, Recording, open_events, sniff
+from evsim.formats.storage.recording import ImageFacts
+from evsim.models.data.lists import read_list, require_distinct
+from evsim.timed_image import TimedImage
 
 OPEN_FILES = 64
 """Recordings that one process keeps open."""
@@ -33,9 +36,7 @@ def find_recordings(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[s
     """
     listed = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     found = [path for given in listed for path in _expand(Path(given))]
-    twice = sorted({str(path) for path in found if found.count(path) > 1})
-    if twice:
-        raise InputError(f"{twice[0]} is named more than once; name each recording once")
+    require_distinct(found, "recording")
     return found
 
 
@@ -68,19 +69,16 @@ def _inside(folder: Path) -> Iterable[Path]:
 def _is_list(path: Path) -> bool:
     """A list's first line is a path; an event file of text begins with a number or a comment."""
     with path.open("rb") as file:
-        first = file.readline(4096).decode(errors="replace").strip()
+        first = file.readline(4096).decode("utf-8-sig", errors="replace").strip()
     return bool(first) and (Path(first).exists() or (path.parent / first).exists())
 
 
 def _read_list(path: Path) -> list[Path]:
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        name = line.strip()
-        if not name:
-            continue
+    for line, name in read_list(path):
         target = path.parent / name if (path.parent / name).exists() else Path(name)
         if not target.exists():
-            raise InputError(f"{path}, line {number}: {name} does not exist")
+            raise InputError(f"{path}, line {line}: {name} does not exist")
         found.append(target)
     return found
 
@@ -93,7 +91,8 @@ class Source:
         self._indexed = isinstance(self._recording, IndexedRecording)
         self._held: Events | None = None
         self._times: NDArray[np.float64] | None = None
-        self._images: list[NDArray[np.uint8]] | None = None
+        self._images: list[RecordedImage] | None = None
+        self._facts: list[ImageFacts] | None = None
 
     @property
     def recording(self) -> Recording:
@@ -128,15 +127,29 @@ class Source:
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """Image `index`, uint8 (H, W) or (H, W, 3) RGB."""
-        if self._indexed:
-            return self._recording.image(index).image
-        if self._images is None:
-            self._images = [image.image for image in self._recording.images()]
-        return self._images[index]
+        return self._recorded_image(index).image
+
+    def timed_image(self, index: int) -> TimedImage:
+        """Image `index` with its exposure."""
+        found = self._recorded_image(index)
+        return TimedImage(found.image, found.t_us, found.exposure_us, found.kind)
+
+    def image_facts(self) -> list[ImageFacts]:
+        """Size, exposure and kind of each image."""
+        if self._facts is None:
+            self._facts = list(self._recording.image_facts())
+        return self._facts
 
     def close(self) -> None:
         """Let go of the file."""
         self._recording.close()
+
+    def _recorded_image(self, index: int) -> RecordedImage:
+        if self._indexed:
+            return self._recording.image(index)
+        if self._images is None:
+            self._images = list(self._recording.images())
+        return self._images[index]
 
     def _stream(self) -> Events:
         if self._held is None:

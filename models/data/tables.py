@@ -1,7 +1,7 @@
 """Windows of a recording as a table: which events are in each, and which image belongs to it.
 
-The table is made once; a window is then read from any position, in any order. (`windows.py` has the same
-windows as a stream, for recordings read once from begin to end.)
+The table is made once; a window is then read from any position, in any order. (The same windows as a stream,
+for recordings read once from begin to end, are in `evsim.formats.storage.windows`.)
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from evsim.configuration import require_range
 from evsim.errors import ConfigError, InputError
 from evsim.models.data.sources import Source
+from evsim.models.data.stretch import NO_IMAGE
 
-WindowKind = Literal["between_frames", "stored", "k_events", "t_seconds"]
-NO_IMAGE = -1
+WindowKind = Literal["between_frames", "stored", "exposures", "k_events", "t_seconds"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class WindowConfig:
     """How a recording's events are cut into windows."""
 
     kind: WindowKind = "between_frames"
-    """between_frames, stored (the file's own index table), k_events or t_seconds."""
+    """between_frames, stored (the file's own index table), exposures, k_events or t_seconds."""
     events: int = 25_000
     """Events in a window of kind k_events."""
     seconds: float = 0.04
@@ -49,24 +49,34 @@ class WindowTable:
     """The windows of one recording.
 
     rows: int64 (K, 2), window k holds the events rows[k, 0]..rows[k, 1] - 1 by position.
-    ends_us: float64 (K,), the end of each on the clock of the events.
+    edges_us: float64 (K, 2), begin and end of each on the clock of the events; a begin is NaN where it is the
+    time of the window's first event.
     images: int64 (K,), the image at its end, NO_IMAGE where there is none.
+    opening_images: int64 (K,), the image at its begin, likewise.
     """
 
     rows: NDArray[np.int64]
-    ends_us: NDArray[np.float64]
+    edges_us: NDArray[np.float64]
     images: NDArray[np.int64]
+    opening_images: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def ends_us(self) -> NDArray[np.float64]:
+        """float64 (K,), the end of each window."""
+        return self.edges_us[:, 1]
 
 
 def make_table(source: Source, config: WindowConfig) -> WindowTable:
     """The windows of a recording; only whole ones, so a short recording may give none.
 
     between_frames: after one image's time and up to the next one's, with that next image; K images give
-    K - 1 windows. stored: the file's table, with the image of each row. k_events and t_seconds: windows of
-    that many events or seconds, without images. Raises InputError where the file lacks what the kind needs.
+    K - 1 windows; sharp images behind blurry ones are not counted among them. stored: the file's table, with
+    the image of each row. exposures: begin <= t < end of each image's exposure, likewise, with that image.
+    k_events and t_seconds: windows of that many events or seconds, without images. Raises InputError where
+    the file lacks what the kind needs.
     """
     return _MAKERS[config.kind](source, config)
 
@@ -74,7 +84,8 @@ def make_table(source: Source, config: WindowConfig) -> WindowTable:
 def given_table(source: Source, rows: NDArray[np.integer]) -> WindowTable:
     """The table of windows that the caller chose: (K, 2) positions [start, end) of events.
 
-    A table of as many rows as there are images pairs row k with image k; otherwise no window has one.
+    A table of as many rows as there are images pairs row k with image k, which then belongs to the begin and
+    the end of the window; otherwise no window has one.
     Raises InputError for another shape or positions outside the recording.
     """
     table = np.asarray(rows, np.int64)
@@ -89,12 +100,13 @@ def given_table(source: Source, rows: NDArray[np.integer]) -> WindowTable:
         )
     times = source.image_times()
     if len(times) == len(table):
-        return WindowTable(table, times, np.arange(len(table)))
-    return WindowTable(table, _last_times(source, table), np.full(len(table), NO_IMAGE))
+        return WindowTable(table, _edges(times), np.arange(len(table)), np.arange(len(table)))
+    return _without_images(table, _edges(_last_times(source, table)))
 
 
 def _between_frames(source: Source, config: WindowConfig) -> WindowTable:
-    times = source.image_times()
+    frames = _frames(source)
+    times = source.image_times()[frames]
     if len(times) < 2:
         raise InputError(
             f"{source.recording.path} holds {len(times)} images, expected at least 2 to take windows "
@@ -102,7 +114,28 @@ def _between_frames(source: Source, config: WindowConfig) -> WindowTable:
         )
     ends = [source.search(float(t), after=True) for t in times]
     rows = np.array(list(itertools.pairwise(ends)), np.int64)
-    return WindowTable(rows, times[1:], np.arange(1, len(times)))
+    return WindowTable(rows, np.stack([times[:-1], times[1:]], 1), frames[1:], frames[:-1])
+
+
+def _exposures(source: Source, config: WindowConfig) -> WindowTable:
+    facts = source.image_facts()
+    exposed = np.array([k for k in _frames(source) if facts[k].exposure_us > 0], np.int64)
+    if not len(exposed):
+        raise InputError(
+            f"{source.recording.path} holds {len(facts)} images and the exposure of none of them; choose "
+            "windows of kind between_frames"
+        )
+    ends = source.image_times()[exposed]
+    edges = np.stack([ends - [facts[k].exposure_us for k in exposed], ends], 1)
+    rows = np.array([[source.search(float(t)) for t in window] for window in edges], np.int64)
+    return WindowTable(rows, edges, exposed, exposed)
+
+
+def _frames(source: Source) -> NDArray[np.int64]:
+    """The images that a camera gave: all but the sharp ones behind them; all where there is nothing else."""
+    facts = source.image_facts()
+    given = [k for k, image in enumerate(facts) if image.kind != "sharp"]
+    return np.array(given or range(len(facts)), np.int64)
 
 
 def _stored(source: Source, config: WindowConfig) -> WindowTable:
@@ -118,13 +151,13 @@ def _k_events(source: Source, config: WindowConfig) -> WindowTable:
     step = max(1, round(config.events * (1 - config.overlap)))
     starts = np.arange(0, len(source) - config.events + 1, step, dtype=np.int64)
     rows = np.stack([starts, starts + config.events], 1)
-    return WindowTable(rows, _last_times(source, rows), np.full(len(rows), NO_IMAGE))
+    return _without_images(rows, _edges(_last_times(source, rows)))
 
 
 def _t_seconds(source: Source, config: WindowConfig) -> WindowTable:
     count = len(source)
     if count == 0:
-        return WindowTable(np.empty((0, 2), np.int64), np.empty(0), np.empty(0, np.int64))
+        return _without_images(np.empty((0, 2), np.int64), np.empty((0, 2)))
     first, last = int(source.rows(0, 1).t[0]), int(source.rows(count - 1, count).t[0])
     length = config.seconds * 1e6
     step = length * (1 - config.overlap)
@@ -133,7 +166,17 @@ def _t_seconds(source: Source, config: WindowConfig) -> WindowTable:
     begins = first + step * np.arange(number, dtype=np.float64)
     ends = begins + length
     rows = [[source.search(float(a)), source.search(float(b))] for a, b in zip(begins, ends)]
-    return WindowTable(np.array(rows, np.int64).reshape(-1, 2), ends, np.full(number, NO_IMAGE))
+    return _without_images(np.array(rows, np.int64).reshape(-1, 2), np.stack([begins, ends], 1))
+
+
+def _without_images(rows: NDArray[np.int64], edges_us: NDArray[np.float64]) -> WindowTable:
+    none = np.full(len(rows), NO_IMAGE)
+    return WindowTable(rows, edges_us, none, none)
+
+
+def _edges(ends_us: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Windows that begin with their first event."""
+    return np.stack([np.full(len(ends_us), np.nan), ends_us], 1)
 
 
 def _last_times(source: Source, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -146,6 +189,7 @@ def _last_times(source: Source, rows: NDArray[np.int64]) -> NDArray[np.float64]:
 _MAKERS = {
     "between_frames": _between_frames,
     "stored": _stored,
+    "exposures": _exposures,
     "k_events": _k_events,
     "t_seconds": _t_seconds,
 }

@@ -20,8 +20,9 @@ from evsim.errors import ConfigError, InputError
 from evsim.media import Selection
 from evsim.models.data.augmentation import AugmentationConfig
 from evsim.models.data.dataset import Share, StepSampler, make_loader
-from evsim.models.data.sequences import SequenceConfig, Step, voxel_sequences
-from evsim.models.data.simulation import SimulatedDataset, SimulationData, StillData, find_clips
+from evsim.models.data.sequences import SequenceConfig, voxel_sequences
+from evsim.models.data.simulation import SimulatedDataset, SimulationData, StillData, training_clips
+from evsim.models.data.stretch import Stretch
 from evsim.models.data.tables import WindowConfig
 from evsim.represent import voxel_grid
 
@@ -58,35 +59,38 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_clips_are_found_at_any_depth(root: Path) -> None:
     video, folder = root / "tree" / "run.avi", root / "tree" / "walk"
-    assert find_clips(root / "tree") == [video, folder]
-    assert find_clips([folder, root / "stack.npy", root / "still.png"])[1:] == [
+    assert training_clips(root / "tree") == [video, folder]
+    assert training_clips([folder, root / "stack.npy", root / "still.png"])[1:] == [
         root / "stack.npy",
         root / "still.png",
     ]
     with pytest.raises(InputError, match="named more than once"):
-        find_clips([root / "tree", video])
+        training_clips([root / "tree", video])
     with pytest.raises(InputError, match="no such file"):
-        find_clips(root / "gone")
+        training_clips(root / "gone")
     (root / "empty").mkdir(exist_ok=True)
     with pytest.raises(InputError, match="holds no clip"):
-        find_clips(root / "empty")
+        training_clips(root / "empty")
 
 
 def test_a_sample_is_what_the_chain_gives_for_its_stretch_and_draws(root: Path) -> None:
     data = SimulationData(preset="v2e-noisy", sensor={"cutoff_hz": "uniform(50, 400)"}, **LIGHT)
     dataset = SimulatedDataset(root / "tree" / "walk", data, SequenceConfig(length=3, augmentation=PLAIN))
     assert len(dataset) == 2
-    steps: list[Step] = dataset[1]
+    stretch: Stretch = dataset[1]
     drawn, frames = dataset.draws_of(1), moving(7, 0)
     events = evsim.simulate(frames[3:7], np.arange(30, 70, 10) * 10**6, config=drawn.chain, seed=drawn.seed)
     assert 50 < drawn.chain.sensor.cutoff_hz < 400
-    assert sum(len(step.events) for step in steps) == len(events) > 500
-    for step, end, image in zip(steps, (40_000, 50_000, 60_000), frames[4:]):
-        wanted = events.between(end - 9_999, end + 1)
-        assert step.events.t.tolist() == wanted.t.tolist()
-        assert step.events.x.tolist() == wanted.x.tolist()
-        assert step.end_us == end
-        np.testing.assert_array_equal(step.image, image)
+    assert len(stretch.events) == len(events) > 500
+    assert stretch.edges_us.tolist() == [[30_000, 40_000], [40_000, 50_000], [50_000, 60_000]]
+    for window, end in enumerate((40_000, 50_000, 60_000)):
+        found, wanted = stretch.window(window), events.between(end - 9_999, end + 1)
+        assert found.t.tolist() == wanted.t.tolist()
+        assert found.x.tolist() == wanted.x.tolist()
+        for image, k in ((stretch.opening_image(window), 3), (stretch.window_image(window), 4)):
+            assert image is not None
+            assert image.t_us == 10_000 * (k + window)
+            np.testing.assert_array_equal(image.image, frames[k + window])
 
 
 def test_settling_intervals_are_simulated_and_left_out(root: Path) -> None:
@@ -98,9 +102,9 @@ def test_settling_intervals_are_simulated_and_left_out(root: Path) -> None:
     at_rest = SimulatedDataset(root / "tree" / "walk", SimulationData(preset="ideal", **LIGHT), config)
     assert len(at_rest) == 4
     first, later = settled[0], at_rest[2]
-    assert [step.end_us for step in first] == [step.end_us for step in later] == [30_000, 40_000, 50_000]
+    assert first.edges_us[:, 1].tolist() == later.edges_us[:, 1].tolist() == [30_000, 40_000, 50_000]
     # A pixel that has been watching fires sooner than one that has just been set to rest.
-    assert len(first[0].events) > len(later[0].events)
+    assert len(first.window(0)) > len(later.window(0))
 
 
 def test_direct_voxel_grids_are_those_of_the_events_with_the_window(root: Path) -> None:
@@ -112,14 +116,13 @@ def test_direct_voxel_grids_are_those_of_the_events_with_the_window(root: Path) 
     listed = SimulatedDataset(root / "tree", SimulationData(**LIGHT), config)
     assert len(direct) == len(listed) == 4
     for index in range(4):
-        found, steps = direct[index], listed[index]
-        start = steps[0].end_us - (steps[1].end_us - steps[0].end_us)
-        for grid, image, step in zip(found["voxels"], found["images"], steps):
-            wanted = voxel_grid(step.events, 4, window=(start, step.end_us))
+        found, stretch = direct[index], listed[index]
+        for window, (grid, image) in enumerate(zip(found["voxels"], found["images"])):
+            wanted = voxel_grid(stretch.window(window), 4, window=tuple(stretch.edges_us[window]))
             np.testing.assert_allclose(grid, wanted, atol=1e-4)
-            seen = step.image if step.image.ndim == 2 else step.image.mean(2)
+            seen = stretch.window_image(window).image
+            seen = seen if seen.ndim == 2 else seen.mean(2)
             np.testing.assert_allclose(image[0] * 255, seen, atol=2)
-            start = step.end_us
     with pytest.raises(ConfigError, match="only a transform to voxel grids"):
         SimulatedDataset(root / "tree", SimulationData(direct=True), config)
 
@@ -158,7 +161,7 @@ def test_every_sample_of_every_epoch_has_a_sensor_of_its_own(root: Path) -> None
     again = pickle.loads(pickle.dumps(dataset))
     assert again.draws_of(3, epoch=4) == dataset.draws_of(3, epoch=4) != dataset.draws_of(3, epoch=5)
     picture = dataset[len(dataset) - 1]
-    assert [step.end_us for step in picture] == [20_000, 30_000]
+    assert picture.edges_us[:, 1].tolist() == [20_000, 30_000]
 
 
 def test_what_cannot_be_simulated_is_refused_at_once(root: Path) -> None:

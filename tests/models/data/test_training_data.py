@@ -20,8 +20,9 @@ from evsim.errors import ConfigError, InputError
 from evsim.formats import NativeWriter, open_events, save_events
 from evsim.models.data.augmentation import AugmentationConfig, Placement, draw_placement, published_placement
 from evsim.models.data.dataset import FirstSamples, Share, StepSampler, batches_of, make_loader
-from evsim.models.data.sequences import SequenceConfig, SequenceDataset, Step, voxel_sequences
+from evsim.models.data.sequences import SequenceConfig, SequenceDataset, voxel_sequences
 from evsim.models.data.sources import Source, find_recordings
+from evsim.models.data.stretch import Stretch
 from evsim.models.data.tables import WindowConfig, make_table
 from evsim.randomness import RandomDraws
 from evsim.represent import voxel_grid
@@ -129,10 +130,11 @@ def test_windows_of_seconds_overlap_as_told_and_are_whole(folder: Path) -> None:
 def test_windows_may_be_given(folder: Path) -> None:
     path = folder / "train" / "short.h5"
     dataset = SequenceDataset(path, SequenceConfig(length=2, augmentation=PLAIN), tables=[[[0, 5], [3, 9]]])
-    steps = dataset[0]
+    stretch = dataset[0]
     with open_events(path) as recording:
         t = recording.events().t
-    assert [step.events.t.tolist() for step in steps] == [t[:5].tolist(), t[3:9].tolist()]
+    assert [stretch.window(k).t.tolist() for k in range(2)] == [t[:5].tolist(), t[3:9].tolist()]
+    assert stretch.edges_us.tolist() == [[t[0], t[4]], [t[3], t[8]]]
     with pytest.raises(InputError, match=r"window 1 is \[3, 99999\]"):
         SequenceDataset(path, SequenceConfig(length=1), tables=[[[0, 5], [3, 99_999]]])
 
@@ -199,17 +201,23 @@ def test_crops_reach_every_place_and_validation_takes_the_centre() -> None:
 def test_a_sample_is_the_windows_of_one_recording_in_order(folder: Path) -> None:
     dataset = SequenceDataset(folder, SequenceConfig(length=3, stride=2, augmentation=PLAIN))
     assert len(dataset) == 4 + 1
-    steps: list[Step] = dataset[1]
-    assert [step.end_us for step in steps] == [30_000, 40_000, 50_000]
+    stretch: Stretch = dataset[1]
+    assert stretch.edges_us.tolist() == [[20_000, 30_000], [30_000, 40_000], [40_000, 50_000]]
     with open_events(folder / "train" / "a" / "long.h5") as recording:
-        images = list(recording.images())
-    for step, image in zip(steps, images[3:6]):
-        np.testing.assert_array_equal(step.image, image.image)
+        images, t = list(recording.images()), recording.events().t
+    assert [image.t_us for image in stretch.images] == [20_000, 30_000, 40_000, 50_000]
+    for window in range(3):
+        begin, end = 20_000 + 10_000 * window, 30_000 + 10_000 * window
+        assert stretch.window(window).t.tolist() == t[(t > begin) & (t <= end)].tolist()
+        np.testing.assert_array_equal(stretch.opening_image(window).image, images[2 + window].image)
+        np.testing.assert_array_equal(stretch.window_image(window).image, images[3 + window].image)
+    name = f"{folder / 'train' / 'a' / 'long.h5'}, windows 2 to 4"
+    assert (stretch.key, dataset.describe(1)) == (name, name)
     voxels = SequenceDataset(
         folder, SequenceConfig(length=3, stride=2, augmentation=PLAIN), transform=voxel_sequences(4)
     )[1]
-    np.testing.assert_array_equal(voxels["voxels"][0], voxel_grid(steps[0].events, 4))
-    np.testing.assert_allclose(voxels["images"][2, 0], steps[2].image / 255.0, rtol=1e-6)
+    np.testing.assert_array_equal(voxels["voxels"][0], voxel_grid(stretch.window(0), 4))
+    np.testing.assert_allclose(voxels["images"][2, 0], images[5].image / 255.0, rtol=1e-6)
     with pytest.raises(IndexError):
         _ = dataset[5]
 
