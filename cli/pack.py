@@ -7,10 +7,16 @@ from typing import Any
 
 import click
 
-from evsim.cli.conventions import Verb, input_argument, output_option, overwrite_option, print_result
+from evsim.cli.conventions import (
+    Progress,
+    Verb,
+    input_argument,
+    output_option,
+    overwrite_option,
+    print_result,
+)
 from evsim.cli.fitting import dataset_option, open_recording
 from evsim.cli.recordings import reading_options
-from evsim.cli.runs import pack_gopro
 
 
 @click.group()
@@ -18,7 +24,41 @@ def pack() -> None:
     """Pack event files into training data."""
 
 
-pack.add_command(pack_gopro)
+@pack.command("gopro", cls=Verb)
+@input_argument
+@output_option("Folder to write.")
+@click.option(
+    "--frames",
+    type=click.Choice(["last", "count", "sum"]),
+    default="last",
+    show_default=True,
+    help="What a pixel holds: the last event's polarity, the number of events, or ON minus OFF.",
+)
+@click.option("--partial", is_flag=True, help="Take the finished clips of an unfinished run.")
+@overwrite_option
+def pack_gopro(source: Path, output: Path, frames: Any, partial: bool, overwrite: bool) -> None:
+    """A run to Sim2Real's training tree: one event frame per interval, zeros where empty.
+
+    Example: evsim pack gopro run -o training
+    """
+    from evsim.pipelines.packing.sim2real_tree import pack_gopro as write_tree
+
+    with Progress("pack", "clips") as progress:
+        summary = write_tree(
+            source, output, frames=frames, partial=partial, overwrite=overwrite, report=progress
+        )
+    for note in summary.notes:
+        click.echo(f"evsim: {note}", err=True)
+    print_result(
+        {
+            "output": str(output),
+            "clips": summary.clips,
+            "intervals": summary.intervals,
+            "empty_intervals": summary.empty,
+            "images": summary.images,
+        },
+        title=f"{source} -> {output}",
+    )
 
 
 @pack.command(cls=Verb)

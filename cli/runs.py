@@ -1,4 +1,4 @@
-"""`evsim simulate gopro|reds|folders`, `evsim simulate --config run.json`, `evsim pack gopro`: many clips."""
+"""`evsim simulate RECIPE`, `evsim simulate --config run.json`: many clips."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from evsim.cli.conventions import (
     configuration_options,
     dry_run_option,
     factor_tree,
-    input_argument,
     output_option,
     overwrite_option,
     print_result,
@@ -81,37 +80,30 @@ class VerbGroup(Verb, click.Group):
     """A group that is a verb too, when no command follows."""
 
 
-@click.command(cls=Verb)
-@root_argument
-@recipe_options
-def gopro(root: Path, output: Path, **options: Any) -> int:
-    """Events of the GoPro data set (GOPRO_Large_all), 240 fps upsampled x8.
+class RecipeGroup(VerbGroup):
+    """A group to which every recipe adds a command of its name, loaded when it is asked for."""
 
-    Example: evsim simulate gopro GOPRO_Large_all -o run --workers 8
-    """
-    return _simulate("gopro", root, output, options)
+    def list_commands(self, context: click.Context) -> list[str]:
+        from evsim.pipelines.runs.recipes import RECIPES
 
+        return sorted({*super().list_commands(context), *RECIPES})
 
-@click.command(cls=Verb)
-@root_argument
-@recipe_options
-def reds(root: Path, output: Path, **options: Any) -> int:
-    """Events of the REDS data set: 120 fps (orig) or 24 fps (sharp).
-
-    Example: evsim simulate reds REDS -o run --workers 8
-    """
-    return _simulate("reds", root, output, options)
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        return super().get_command(context, name) or _recipe_command(name)
 
 
-@click.command(cls=Verb)
-@root_argument
-@recipe_options
-def folders(root: Path, output: Path, **options: Any) -> int:
-    """Events of every image folder and video in a tree.
+def _recipe_command(name: str) -> click.Command | None:
+    from evsim.pipelines.runs.recipes import RECIPES
 
-    Example: evsim simulate folders clips -o run --preset v2e-noisy
-    """
-    return _simulate("folders", root, output, options)
+    if name not in RECIPES:
+        return None
+    recipe = RECIPES[name]
+
+    def simulate_recipe(root: Path, output: Path, **options: Any) -> int:
+        return _simulate(name, root, output, options)
+
+    simulate_recipe.__doc__ = f"{recipe.summary}\n\nExample: {recipe.example}\n"
+    return click.command(name, cls=Verb)(root_argument(recipe_options(simulate_recipe)))
 
 
 def repeat(run_json: Path, output: Path | None, options: dict[str, Any]) -> int:
@@ -121,43 +113,8 @@ def repeat(run_json: Path, output: Path | None, options: dict[str, Any]) -> int:
     return _run(recorded_run(run_json), output or run_json.parent, options)
 
 
-@click.command("gopro", cls=Verb)
-@input_argument
-@output_option("Folder to write.")
-@click.option(
-    "--frames",
-    type=click.Choice(["last", "count", "sum"]),
-    default="last",
-    show_default=True,
-    help="What a pixel holds: the last event's polarity, the number of events, or ON minus OFF.",
-)
-@click.option("--partial", is_flag=True, help="Take the finished clips of an unfinished run.")
-@overwrite_option
-def pack_gopro(source: Path, output: Path, frames: Any, partial: bool, overwrite: bool) -> None:
-    """A run to Sim2Real's training tree: one event frame per interval, zeros where empty.
-
-    Example: evsim pack gopro run -o training
-    """
-    from evsim.pipelines.packing.sim2real_tree import pack_gopro as pack
-
-    with Progress("pack", "clips") as progress:
-        summary = pack(source, output, frames=frames, partial=partial, overwrite=overwrite, report=progress)
-    for note in summary.notes:
-        click.echo(f"evsim: {note}", err=True)
-    print_result(
-        {
-            "output": str(output),
-            "clips": summary.clips,
-            "intervals": summary.intervals,
-            "empty_intervals": summary.empty,
-            "images": summary.images,
-        },
-        title=f"{source} -> {output}",
-    )
-
-
 def _simulate(recipe: str, root: Path, output: Path, options: dict[str, Any]) -> int:
-    from evsim.pipelines.runs.description import describe_run
+    from evsim.pipelines.runs.simulation import describe_run
 
     given: dict[str, Any] = {
         name: options[name] for name in ("seed", "frames", "transfer") if options[name] is not None
@@ -184,20 +141,20 @@ def _run(description: RunDescription, output: Path, options: dict[str, Any]) -> 
     from evsim.pipelines.runs.planning import plan_run
     from evsim.pipelines.runs.run import execute_run, resume_command
 
-    how, executor = _options(options), _executor(options["workers"])
+    how, executor = _options(options), _executor(options)
     title = f"{description.root} -> {output}"
     if options["dry_run"]:
         plan = plan_run(description, output, how, executor=executor)
         print_result(plan, title="Plan (nothing written)")
         return SOME_FAILED if plan["unreadable"] else 0
-    resume = resume_command(output, how, options["workers"])
+    resume = resume_command(description.verb, output, how, executor.workers)
     try:
-        with Progress("simulate", "clips") as progress:
+        with Progress(description.verb, f"{description.unit}s") as progress:
             result = execute_run(description, output, how, executor=executor, report=progress, say=_say)
     except BaseException as error:
         # Only what was begun can be continued: a usage error comes before anything is written.
         if not isinstance(error, Exception) and (output / "run.json").is_file():
-            _say(f"finished clips were kept; to finish the rest: {resume}")
+            _say(f"finished {description.unit}s were kept; to finish the rest: {resume}")
         raise
     print_result(result.summary(), title=title)
     return _report(result, resume)
@@ -206,11 +163,11 @@ def _run(description: RunDescription, output: Path, options: dict[str, Any]) -> 
 def _report(result: RunResult, resume: str) -> int:
     for record in result.records:
         for note in record.notes:
-            _say(f"warning: {record.clip}: {note}")
+            _say(f"warning: {record.name}: {note}")
         if record.status == "failed":
-            _say(f"{record.clip} failed: {record.error}")
+            _say(f"{record.name} failed: {record.error}")
     if result.stopped:
-        _say(f"stopped with {result.not_started} clips not started: {result.stopped}")
+        _say(f"stopped with {result.not_started} {result.unit}s not started: {result.stopped}")
     if result.complete:
         return 0
     _say(f"to do what is missing: {resume}")
@@ -223,21 +180,20 @@ def _options(options: dict[str, Any]) -> RunOptions:
 
     if options["resume"] and options["overwrite"]:
         raise click.UsageError("--resume keeps what is there and --overwrite replaces it; give one of them")
-    workers = options["workers"]
     return RunOptions(
         resume=options["resume"],
         overwrite=options["overwrite"],
         verify=options["verify"],
         shard=Shard.parse(options["shard"]) if options["shard"] else None,
         retries=options["retries"],
-        threads=1 if workers > 1 else options["threads"],
     )
 
 
-def _executor(workers: int) -> Executor:
+def _executor(options: dict[str, Any]) -> Executor:
     from evsim.pipelines.runs.executors import Processes, Serial
 
-    return Processes(workers) if workers > 1 else Serial()
+    workers = options["workers"]
+    return Processes(workers) if workers > 1 else Serial(options["threads"])
 
 
 def _say(sentence: str) -> None:

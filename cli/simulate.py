@@ -29,7 +29,7 @@ from evsim.cli.conventions import (
     seed_option,
     threads_option,
 )
-from evsim.cli.runs import VerbGroup, folders, gopro, reds, repeat, run_options
+from evsim.cli.runs import RecipeGroup, repeat, run_options
 
 if TYPE_CHECKING:
     from evsim.media import FrameSource
@@ -58,7 +58,7 @@ def _list_presets(context: click.Context, parameter: click.Parameter, value: boo
     context.exit()
 
 
-@click.group(cls=VerbGroup, invoke_without_command=True)
+@click.group(cls=RecipeGroup, invoke_without_command=True)
 @click.option("--list-presets", is_flag=True, is_eager=True, expose_value=False, callback=_list_presets)
 @click.option(
     "--config", "run_json", type=click.Path(path_type=Path), default=None, help="run.json of a run to repeat."
@@ -85,10 +85,6 @@ def _was_given(context: click.Context, parameter: click.Parameter) -> bool:
     # --json and --debug are not exposed: they work in either place.
     source = context.get_parameter_source(parameter.name or "")
     return parameter.expose_value and source is ParameterSource.COMMANDLINE
-
-
-for command in (gopro, reds, folders):
-    simulate.add_command(command)
 
 
 @simulate.command(cls=Verb)

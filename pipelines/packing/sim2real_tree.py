@@ -28,7 +28,8 @@ from evsim.events import Events
 from evsim.files import atomic_output
 from evsim.formats import open_events
 from evsim.formats.native import NativeRecording
-from evsim.pipelines.runs.manifest import JobRecord, latest_records
+from evsim.pipelines.runs.job import JobRecord
+from evsim.pipelines.runs.manifest import latest_records
 from evsim.pipelines.runs.run_folder import RunFolder
 from evsim.represent import event_frame, polarity_frames
 from evsim.upsample import interpolated_times
@@ -84,13 +85,13 @@ def pack_gopro(
     index = {"run": {**tree, "invocations": []}, "frames": frames, "complete": False, "clips": packed}
     _write_index(output, index)
     for number, record in enumerate(records, start=1):
-        with _open(run / record.output) as recording:
-            packed[record.clip] = {
+        with _open(run / record.output.name) as recording:
+            packed[record.name] = {
                 **_pack_clip(recording, _place(output, record, recording), frames, stored),
-                "parameters": record.parameters,
+                "parameters": record.facts["parameters"],
             }
         if report:
-            report(number, len(records), record.clip)
+            report(number, len(records), record.name)
     _write_index(output, {**index, "complete": not missing})
     totals = {name: sum(clip[name] for clip in packed.values()) for name in ("intervals", "empty", "images")}
     return GoproSummary(len(packed), **totals, notes=tuple(_notes(missing, stored, run)))
@@ -182,9 +183,9 @@ def _configuration(recording: NativeRecording) -> Tree:
 
 def _place(output: Path, record: JobRecord, recording: NativeRecording) -> _Place:
     """Sim2Real's folders: the first part of a clip's name is its split, the rest names the sequence."""
-    split, _, rest = record.clip.partition("/")
+    split, _, rest = record.name.partition("/")
     if not rest:
-        split, rest = "train", record.clip
+        split, rest = "train", record.name
     upsample = _configuration(recording)["upsample"]
     factor = "auto" if upsample["adaptive"] else 1 if upsample["method"] == "none" else upsample["factor"]
     # Readers list the sequences one level deep.

@@ -1,117 +1,113 @@
-"""What a run is: recipe, root and configuration; enough to repeat it, and to tell two runs apart."""
+"""What a run is, whichever its verb: enough to repeat it, to list its jobs, and to tell two runs apart."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
-from evsim import configuration
-from evsim.chain import read_preset
 from evsim.configuration import Tree
-from evsim.errors import ConfigError, FormatError
-from evsim.pipelines.runs.jobs import Job, drawn_fields
-from evsim.pipelines.runs.recipes import RECIPES, Clip
-from evsim.pipelines.runs.run_folder import RunFolder, read_description
-from evsim.pipelines.simulate import layered_tree, resolve_job
+from evsim.errors import FormatError, InputError
+from evsim.pipelines.runs.executors import Executor
+from evsim.pipelines.runs.job import Job, JobRecord
+from evsim.pipelines.runs.run_folder import read_run_json
+from evsim.registry import Registry
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunDescription:
-    """What decides the outputs of a run, apart from the content of its inputs.
+@dataclass(frozen=True)
+class JobList:
+    """The jobs of a run before any is made: names of all in order, and how the k-th is made.
 
-    root: where the data set lies; it decides nothing else, so a data set may be moved.
-    fps: given frame rate, or None for what the recipe says. preset: the name it began from.
-    configuration: the whole tree of `ClipJob` but the clip, draws unresolved.
+    notes: sentences about what was left out.
     """
 
-    recipe: str
-    root: Path
-    fps: float | None
-    preset: str
-    configuration: Tree
+    names: Sequence[str]
+    job: Callable[[int], Job]
+    notes: tuple[str, ...] = ()
+
+
+class RunDescription(Protocol):
+    """What decides the outputs of a run, apart from the content of its inputs.
+
+    verb: the name of its class in `VERBS`, and of the command. unit: what one job works on, in one word.
+    root: where the inputs lie; it decides nothing else, so that they may be moved.
+    """
+
+    verb: ClassVar[str]
+    unit: ClassVar[str]
+
+    @property
+    def root(self) -> Path:
+        """See above."""
+        ...
 
     def to_tree(self) -> Tree:
-        """JSON-able; `from_tree` reads it back."""
-        return {
-            "recipe": self.recipe,
-            "root": str(self.root),
-            "fps": self.fps,
-            "preset": self.preset,
-            "configuration": self.configuration,
-        }
+        """JSON-able, for run.json; `from_tree` reads it back. Without ``verb``, which the run adds."""
+        ...
 
     @classmethod
     def from_tree(cls, tree: Tree, path: Path) -> RunDescription:
         """From the content of the run.json at `path`. Raises FormatError, ConfigError."""
-        try:
-            return cls(
-                recipe=tree["recipe"],
-                root=Path(tree["root"]),
-                fps=tree["fps"],
-                preset=tree["preset"],
-                configuration=_complete(tree["configuration"]),
-            )
-        except (KeyError, TypeError) as error:
-            raise FormatError(path, f"is incomplete: {error}") from error
+        ...
+
+    @staticmethod
+    def output_names(job: str) -> tuple[str, ...]:
+        """POSIX paths, inside the run folder, of all that the job of a name writes; nothing is opened."""
+        ...
 
     def content(self) -> Tree:
         """What two runs must agree in for one to continue the other."""
-        return {"recipe": self.recipe, "fps": self.fps, "configuration": self.configuration}
+        ...
 
-    def job(self, clip: Clip, folder: RunFolder, threads: int | None = None) -> Job:
-        """The job of one clip, its draws made. Raises ConfigError."""
-        identity = {"clip": clip.name, "selection": {"fps": clip.fps}}
-        tree = layered_tree(self.configuration, identity)
-        config = resolve_job(tree)
-        name = folder.output_name(clip.name)
-        return Job(
-            clip=clip.name,
-            source=clip.path,
-            output=folder.path / name,
-            output_name=name,
-            config=config,
-            drawn=drawn_fields(tree, configuration.to_tree(config)),
-            threads=threads,
-        )
+    def jobs(self, folder: Path) -> JobList:
+        """The jobs that write into the run folder. Raises InputError for inputs that cannot be used."""
+        ...
+
+    def estimate(self, jobs: Sequence[Job], executor: Executor) -> Tree:
+        """Names and values for --dry-run: what these jobs would take; `unreadable` names bad inputs."""
+        ...
+
+    def totals(self, done: Iterable[JobRecord]) -> Tree:
+        """Names and values to print: sums over the records of jobs that are done."""
+        ...
+
+    def words(self, record: JobRecord) -> str:
+        """A few words on a job that is done, for progress."""
+        ...
 
 
-def describe_run(
-    recipe: str,
-    root: Path,
-    *,
-    fps: float | None = None,
-    preset: str | None = None,
-    config_file: Path | None = None,
-    overrides: tuple[str, ...] = (),
-    options: Tree | None = None,
-) -> RunDescription:
-    """The run of a recipe over the clips under `root`; later layers win over earlier ones.
+VERBS: Registry[Callable[[], type[RunDescription]]] = Registry("verb of a run")
+"""Verbs whose runs can be read back: what loads the class of each."""
 
-    The layers: the preset, the recipe's defaults, a file, ``field=value`` overrides, explicit options (a
-    tree of `ClipJob` fields). Raises ConfigError that names the field, InputError for an unknown recipe.
-    """
-    chosen = RECIPES[recipe]
-    tree = layered_tree(
-        read_preset(preset or chosen.preset),
-        chosen.defaults,
-        configuration.read_file(config_file) if config_file else {},
-        configuration.parse_overrides(overrides),
-        options or {},
-    )
-    given_fps = tree.get("selection", {}).get("fps")
-    return RunDescription(
-        recipe=recipe,
-        root=root.absolute(),
-        fps=fps if fps is not None else given_fps,
-        preset=preset or chosen.preset,
-        configuration=_complete(layered_tree(tree, {"selection": {"fps": None}})),
-    )
+
+@VERBS.register("simulate")
+def _simulate() -> type[RunDescription]:
+    from evsim.pipelines.runs.simulation import SimulationRun
+
+    return SimulationRun
+
+
+def description_class(tree: Tree, path: Path) -> type[RunDescription]:
+    """The class of the run that a run.json at `path` holds. Raises FormatError for an unknown verb."""
+    # Runs of simulations were there before other verbs, and name none.
+    verb = tree.get("verb", "simulate")
+    try:
+        return VERBS[verb]()
+    except InputError as error:
+        raise FormatError(path, f"{error}; use a newer evsim") from error
 
 
 def recorded_run(path: Path) -> RunDescription:
     """The run that a run.json describes. Raises FormatError, ConfigError."""
-    return RunDescription.from_tree(read_description(path), path)
+    tree = read_run_json(path)
+    return description_class(tree, path).from_tree(tree, path)
+
+
+def description_tree(description: RunDescription) -> Tree:
+    """What run.json holds of a description."""
+    named = {} if description.verb == "simulate" else {"verb": description.verb}
+    return {**named, **description.to_tree()}
 
 
 def differences(before: Tree, now: Tree, path: str = "") -> list[str]:
@@ -125,21 +121,6 @@ def differences(before: Tree, now: Tree, path: str = "") -> list[str]:
         elif old != new:
             found.append(f"{place.removeprefix('configuration.')}: {_word(old)} -> {_word(new)}")
     return found
-
-
-def _complete(tree: Tree) -> Tree:
-    """The tree with the default of every field it leaves out, JSON-able; draws stay as they are written."""
-    if not isinstance(tree, dict):
-        raise ConfigError(f"configuration is a {type(tree).__name__}, expected a mapping of fields")
-    whole = layered_tree(configuration.to_tree(resolve_job(tree)), tree)
-    # Tuples become lists, as they are in the file.
-    return {name: _plain(value) for name, value in whole.items() if name != "clip"}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _word(value: Any) -> str:

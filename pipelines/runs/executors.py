@@ -2,20 +2,20 @@
 
 An executor calls ``work(job)`` for every job and yields an `Outcome` as each ends, in any order. `work` and
 the jobs are pickled by some executors; `work` reports failures in what it returns, so that the only thing an
-executor itself has to report is a worker that died. This module stays light: a worker limits its threads
-before anything heavy is imported.
+executor itself has to report is a worker that died. Jobs are taken from their iterable as workers become
+free, and the executor decides how many threads each job has (`evsim.kernels.threads.limits`). This module
+stays light: a worker limits its threads before anything heavy is imported.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
-import sys
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection as channels
 from multiprocessing import resource_tracker
@@ -23,16 +23,11 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, Generic, Protocol, TypeVar
 
+from evsim.kernels.threads.limits import limit_process, limited
+
 J = TypeVar("J")
 R = TypeVar("R")
 
-THREAD_VARIABLES = (
-    "NUMBA_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENCV_FOR_THREADS_NUM",
-)
 GRACE_S = 5.0
 
 
@@ -54,21 +49,29 @@ class Executor(Protocol):
     name: str
     workers: int
 
-    def outcomes(self, work: Callable[[J], R], jobs: Sequence[J]) -> Generator[Outcome[J, R], None, None]:
-        """Call ``work(job)`` for every job; yields as each ends. Closing the iterator stops the rest."""
+    def outcomes(self, work: Callable[[J], R], jobs: Iterable[J]) -> Generator[Outcome[J, R], None, None]:
+        """Call ``work(job)`` for every job; yields as each ends. Closing the iterator stops the rest.
+
+        At most `workers` jobs more are taken from `jobs` than have ended: it may be endless.
+        """
         ...
 
 
 class Serial:
-    """One job after the other, in this process."""
+    """One job after the other, in this process, in `threads` threads; None for all cores."""
 
     name = "serial"
     workers = 1
 
-    def outcomes(self, work: Callable[[J], R], jobs: Sequence[J]) -> Generator[Outcome[J, R], None, None]:
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads
+
+    def outcomes(self, work: Callable[[J], R], jobs: Iterable[J]) -> Generator[Outcome[J, R], None, None]:
         """See `Executor`."""
         for job in jobs:
-            yield Outcome(job, work(job))
+            with limited(self.threads):
+                result = work(job)
+            yield Outcome(job, result)
 
 
 class Processes:
@@ -82,18 +85,21 @@ class Processes:
     def __init__(self, workers: int) -> None:
         self.workers = workers
 
-    def outcomes(self, work: Callable[[J], R], jobs: Sequence[J]) -> Generator[Outcome[J, R], None, None]:
+    def outcomes(self, work: Callable[[J], R], jobs: Iterable[J]) -> Generator[Outcome[J, R], None, None]:
         """See `Executor`."""
-        waiting = deque(jobs)
+        waiting = iter(jobs)
         started: list[_Worker[J, R]] = []
         try:
-            while waiting or any(worker.busy for worker in started):
-                while waiting and len(started) < self.workers:
-                    started.append(_Worker(work))
-                for worker in started:
-                    if waiting and not worker.busy:
-                        worker.give(waiting.popleft())
+            while True:
+                for job in itertools.islice(waiting, self.workers - sum(w.busy for w in started)):
+                    free = next((worker for worker in started if not worker.busy), None)
+                    if free is None:
+                        free = _Worker(work)
+                        started.append(free)
+                    free.give(job)
                 busy = {worker.channel: worker for worker in started if worker.busy}
+                if not busy:
+                    return
                 for channel in channels.wait(list(busy)):
                     worker = busy[channel]  # type: ignore[index]
                     outcome = worker.collect()
@@ -188,10 +194,9 @@ def _serve(channel: Connection) -> None:
     SIGINT is blocked since before it began: the run decides what Ctrl-C ends.
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    limit_process(1)
     with contextlib.suppress(EOFError):
         work = channel.recv()
-        _limit_loaded_libraries()
         while True:
             channel.send(work(channel.recv()))
 
@@ -201,12 +206,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         channels.wait([parent.sentinel])
         os._exit(1)
-
-
-def _limit_loaded_libraries() -> None:
-    """One thread for what is loaded by now; what is loaded later reads the environment."""
-    import cv2
-
-    cv2.setNumThreads(1)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)

@@ -12,7 +12,7 @@ from importlib import metadata
 from evsim import __version__
 from evsim.configuration import Tree
 from evsim.pipelines.runs.executors import Executor
-from evsim.pipelines.runs.jobs import now
+from evsim.pipelines.runs.job import now
 from evsim.pipelines.runs.run_folder import RunFolder, host
 
 CONTENT_PACKAGES = ("numpy", "numba", "opencv-python-headless", "h5py")

@@ -2,6 +2,10 @@
 
 A line is one write to a file opened for appending, flushed to the disk. A crash can tear the last line
 only; it is dropped on reading and cut off before the next line is appended.
+
+A line is flat: the header of `JobRecord`, in the middle of it the facts of the verb under names of their
+own. `clip` is the job's name; `output`, `bytes` and `checksum` are of its first output, further ones are
+listed under `further_outputs`. What is none of the header's names is a fact.
 """
 
 from __future__ import annotations
@@ -10,48 +14,50 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
 
+from evsim.configuration import Tree
 from evsim.errors import FormatError, RunError
+from evsim.pipelines.runs.job import JobRecord, Output
+
+FURTHER = "further_outputs"
+FIRST = ("clip", "status", "output", "fingerprint", "content", "bytes", "checksum")
+LAST = ("seconds", "notes", "attempts", "error", "traceback", "stops_run", "finished")
+HEADER = frozenset({*FIRST, FURTHER, *LAST})
 
 
-@dataclass(frozen=True, kw_only=True)
-class JobRecord:
-    """What became of one job.
+def record_to_tree(record: JobRecord) -> Tree:
+    """The content of a record's line. Raises ValueError where a fact has the name of a header's field."""
+    taken = HEADER & set(record.facts)
+    if taken:
+        raise ValueError(f"facts of {record.name} are called {sorted(taken)}, which are names of the header")
+    first, *further = record.outputs
+    tree: Tree = {
+        "clip": record.name,
+        "status": record.status,
+        "output": first.name,
+        "fingerprint": record.fingerprint,
+        "content": record.content,
+        "bytes": first.bytes,
+        "checksum": first.checksum,
+    }
+    if further:
+        tree[FURTHER] = [dataclasses.asdict(output) for output in further]
+    return {**tree, **record.facts, **{name: getattr(record, name) for name in LAST}}
 
-    fingerprint: configuration and size and time of the inputs; content: configuration and content of them.
-    output: POSIX path inside the run folder; bytes, checksum (SHA-256): of the output.
-    parameters: every number that was drawn for the clip. seconds: per stage. notes: warnings on the way.
-    finished: UTC, ISO 8601. Counts are 0 for a failed job, whose `error` says why.
-    """
 
-    clip: str
-    status: Literal["done", "failed"]
-    output: str
-    fingerprint: str = ""
-    content: str = ""
-    bytes: int = 0
-    checksum: str = ""
-    width: int = 0
-    height: int = 0
-    source_frames: int = 0
-    frames: int = 0
-    cuts: int = 0
-    duration_s: float = 0.0
-    events: int = 0
-    on_events: int = 0
-    labels: dict[str, int] = field(default_factory=dict)
-    parameters: dict[str, Any] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    attempts: int = 1
-    error: str = ""
-    traceback: str = ""
-    stops_run: bool = False
-    finished: str = ""
+def record_from_tree(tree: Tree) -> JobRecord:
+    """The record of a line. Raises KeyError, TypeError for what is none."""
+    first = Output(name=tree["output"], bytes=tree.get("bytes", 0), checksum=tree.get("checksum", ""))
+    known = {name: tree[name] for name in ("fingerprint", "content", *LAST) if name in tree}
+    return JobRecord(
+        name=tree["clip"],
+        status=tree["status"],
+        outputs=(first, *(Output(**output) for output in tree.get(FURTHER, ()))),
+        facts={name: value for name, value in tree.items() if name not in HEADER},
+        **{**known, "notes": tuple(known.get("notes", ()))},
+    )
 
 
 class ManifestWriter:
@@ -64,7 +70,7 @@ class ManifestWriter:
 
     def append(self, record: JobRecord) -> None:
         """Write one line and wait until it is on the disk. Raises RunError when it cannot be."""
-        line = (json.dumps(dataclasses.asdict(record)) + "\n").encode()
+        line = (json.dumps(record_to_tree(record)) + "\n").encode()
         try:
             written = os.write(self._descriptor, line)
             if written != len(line):
@@ -73,7 +79,7 @@ class ManifestWriter:
             os.fsync(self._descriptor)
         except OSError as error:
             raise RunError(
-                f"cannot record {record.clip} in {self.path}: {error.strerror or error}; make room and resume"
+                f"cannot record {record.name} in {self.path}: {error.strerror or error}; make room and resume"
             ) from error
 
     def close(self) -> None:
@@ -95,27 +101,22 @@ def read_manifest(path: Path) -> Iterator[JobRecord]:
     # What follows the last newline is a line that a crash has torn.
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            fields = json.loads(line)
-            known = {name: fields[name] for name in _FIELDS if name in fields}
-            yield JobRecord(**{**known, "notes": tuple(known.get("notes", ()))})
-        except (ValueError, TypeError) as error:
+            yield record_from_tree(json.loads(line))
+        except (ValueError, TypeError, KeyError) as error:
             raise FormatError(
                 path, f"not a record of a job: {line[:60]!r}; remove the line", place=f"line {number}"
             ) from error
 
 
 def latest_records(folder: Path) -> dict[str, JobRecord]:
-    """The last record of every clip over all manifests of a run folder, in the order of their names."""
+    """The last record of every job over all manifests of a run folder, in the order of their names."""
     records = [record for path in manifest_files(folder) for record in read_manifest(path)]
-    return {record.clip: record for record in sorted(records, key=lambda record: record.finished)}
+    return {record.name: record for record in sorted(records, key=lambda record: record.finished)}
 
 
 def manifest_files(folder: Path) -> list[Path]:
     """``manifest.jsonl`` and those of shards, whichever exist."""
     return sorted(folder.glob("manifest*.jsonl"))
-
-
-_FIELDS = tuple(field.name for field in dataclasses.fields(JobRecord))
 
 
 def _cut_torn_line(descriptor: int) -> None:

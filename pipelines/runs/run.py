@@ -1,4 +1,4 @@
-"""A run: the jobs of a recipe carried out, recorded, resumed, and reported."""
+"""A run: jobs carried out, recorded, resumed and reported, whichever verb they are of."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import shlex
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +14,24 @@ from typing import Any
 
 from evsim.configuration import Tree
 from evsim.errors import InputError
-from evsim.files import file_sha256, remove_leftovers
-from evsim.pipelines.runs.description import RunDescription, differences
+from evsim.files import remove_leftovers
+from evsim.pipelines.runs.description import (
+    RunDescription,
+    description_class,
+    description_tree,
+    differences,
+)
 from evsim.pipelines.runs.executors import Executor, Serial
-from evsim.pipelines.runs.fingerprint import input_bytes
 from evsim.pipelines.runs.invocations import recorded_invocation, versions
-from evsim.pipelines.runs.jobs import Job, died_record, run_job
-from evsim.pipelines.runs.manifest import JobRecord, ManifestWriter, latest_records
-from evsim.pipelines.runs.recipes import find_clips
+from evsim.pipelines.runs.job import (
+    Job,
+    JobRecord,
+    failed_record,
+    output_bytes,
+    output_checksum,
+    run_job,
+)
+from evsim.pipelines.runs.manifest import ManifestWriter, latest_records
 from evsim.pipelines.runs.run_folder import FORMAT, VERSION, RunFolder, Shard
 from evsim.progress import Report, Say
 
@@ -33,7 +44,6 @@ class RunOptions:
 
     resume: continue what is there. overwrite: replace it. verify: compare contents, not sizes and times.
     shard: carry out only this part. retries: more attempts for a job that fails.
-    threads: of the sensor pass in each job, None for all cores.
     """
 
     resume: bool = False
@@ -41,20 +51,22 @@ class RunOptions:
     verify: bool = False
     shard: Shard | None = None
     retries: int = 1
-    threads: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
     """How a run ended. records: of the jobs carried out now; redone: why finished jobs were done again.
 
+    jobs: how many there are. unit: what one works on. totals: sums over those carried out now, of the verb.
     not_started: jobs left because the disk filled up (`stopped` says so).
     """
 
     folder: Path
-    clips: int
+    unit: str
+    jobs: int
     skipped: int
     records: tuple[JobRecord, ...]
+    totals: Tree = field(default_factory=dict)
     redone: dict[str, str] = field(default_factory=dict)
     not_started: int = 0
     stopped: str = ""
@@ -62,12 +74,12 @@ class RunResult:
 
     @property
     def failures(self) -> dict[str, str]:
-        """The error of every clip that failed."""
-        return {record.clip: record.error for record in self.records if record.status == "failed"}
+        """The error of every job that failed."""
+        return {record.name: record.error for record in self.records if record.status == "failed"}
 
     @property
     def complete(self) -> bool:
-        """True if every clip has its output."""
+        """True if every job has its outputs."""
         return not self.failures and not self.not_started
 
     def summary(self) -> dict[str, Any]:
@@ -75,14 +87,12 @@ class RunResult:
         done = [record for record in self.records if record.status == "done"]
         return {
             "output": str(self.folder),
-            "clips": self.clips,
+            f"{self.unit}s": self.jobs,
             "done": len(done),
             "skipped": self.skipped,
             "failed": len(self.failures),
             "not_started": self.not_started,
-            "source_frames": sum(record.source_frames for record in done),
-            "frames": sum(record.frames for record in done),
-            "events": sum(record.events for record in done),
+            **self.totals,
             "megabytes": round(sum(record.bytes for record in done) / 1e6, 1),
             "seconds": round(self.seconds, 1),
             "redone": self.redone,
@@ -124,7 +134,7 @@ def execute_run(
     tell = say or (lambda sentence: None)
     folder = RunFolder(path, chosen.shard)
     folder.require_usable()
-    jobs, names, notes = _jobs(description, folder, chosen)
+    jobs, names, notes = _jobs(description, folder)
     for note in notes:
         tell(note)
     with folder.locked():
@@ -133,17 +143,21 @@ def execute_run(
                 tell(sentence)
         with recorded_invocation(folder, chosen_executor), _no_leftovers(jobs):
             listed = choose_work(jobs, folder, verify=chosen.verify)
-            for clip, reason in listed.reasons.items():
-                tell(f"{clip} is done again: {reason}")
+            for name, reason in listed.reasons.items():
+                tell(f"{name} is done again: {reason}")
             ordered = _longest_first(listed.todo) if chosen_executor.workers > 1 else listed.todo
             with ManifestWriter(folder.manifest) as manifest:
-                records = _carry_out(ordered, chosen_executor, work, manifest, chosen.retries, report)
+                records = _carry_out(
+                    ordered, chosen_executor, work, manifest, chosen.retries, report, description.words
+                )
     stop = next((record for record in records if record.stops_run), None)
     return RunResult(
         folder=path,
-        clips=len(jobs),
+        unit=description.unit,
+        jobs=len(jobs),
         skipped=len(listed.skipped),
         records=tuple(records),
+        totals=description.totals(record for record in records if record.status == "done"),
         redone=listed.reasons,
         not_started=len(listed.todo) - len(records),
         stopped=stop.error if stop else "",
@@ -155,7 +169,7 @@ def list_work(description: RunDescription, path: Path, options: RunOptions) -> W
     """What `execute_run` would do, without touching anything. Raises as it does."""
     folder = RunFolder(path, options.shard)
     folder.require_usable()
-    jobs, _, notes = _jobs(description, folder, options)
+    jobs, _, notes = _jobs(description, folder)
     earlier = folder.read()
     if earlier is None or options.overwrite:
         return WorkList(jobs, [], {}, notes)
@@ -171,46 +185,54 @@ def choose_work(jobs: Sequence[Job], folder: RunFolder, *, verify: bool) -> Work
     skipped: list[Job] = []
     reasons: dict[str, str] = {}
     for job in jobs:
-        record = records.get(job.clip)
+        record = records.get(job.name)
         if record is None or record.status == "failed":
             todo.append(job)
             continue
         reason = _why_again(job, record, verify)
         if reason:
-            reasons[job.clip] = reason
+            reasons[job.name] = reason
         (todo if reason else skipped).append(job)
     return WorkList(todo, skipped, reasons)
 
 
-def resume_command(path: Path, options: RunOptions, workers: int) -> str:
-    """The line that continues a run."""
-    words = ["evsim", "simulate", "--config", str(RunFolder(path).description), "--resume"]
+def resume_command(verb: str, path: Path, options: RunOptions, workers: int) -> str:
+    """The line that continues a run of a verb."""
+    words = ["evsim", verb, "--config", str(RunFolder(path).description), "--resume"]
     words += ["--shard", str(options.shard)] if options.shard else []
     words += ["--workers", str(workers)] if workers > 1 else []
     return shlex.join(words)
 
 
-def _jobs(
-    description: RunDescription, folder: RunFolder, options: RunOptions
-) -> tuple[list[Job], list[str], tuple[str, ...]]:
-    """The jobs of this shard, the names of all clips, and the recipe's notes."""
-    found = find_clips(description.recipe, description.root, description.fps)
-    mine = found.clips
-    if options.shard is not None:
-        mine = mine[options.shard.index - 1 :: options.shard.count]
-    jobs = [description.job(clip, folder, options.threads) for clip in mine]
-    return jobs, [clip.name for clip in found.clips], found.notes
+def _jobs(description: RunDescription, folder: RunFolder) -> tuple[list[Job], list[str], tuple[str, ...]]:
+    """The jobs of this shard, the names of all jobs, and sentences on what was left out."""
+    listed = description.jobs(folder.path)
+    names = list(listed.names)
+    _require_distinct(names, description)
+    mine = range(len(names))
+    if folder.shard is not None:
+        mine = mine[folder.shard.index - 1 :: folder.shard.count]
+    return [listed.job(index) for index in mine], names, listed.notes
+
+
+def _require_distinct(names: list[str], description: RunDescription) -> None:
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise InputError(
+            f"{description.root} gives {len(repeated)} {description.unit}s more than once, such as "
+            f"{repeated[0]}; expected names that are distinct"
+        )
 
 
 def _settle(
-    folder: RunFolder, description: RunDescription, clips: list[str], options: RunOptions
+    folder: RunFolder, description: RunDescription, names: list[str], options: RunOptions
 ) -> list[str]:
     """Begin, continue or replace the run of a folder; returns sentences on what is different since."""
     earlier = folder.read()
     if earlier is not None and options.overwrite:
         if options.shard is not None:
             raise InputError("--overwrite with --shard would remove what other shards did; remove the folder")
-        folder.clear()
+        folder.clear(description_class(earlier, folder.description).output_names)
         earlier = None
     if earlier is not None:
         _require_continuable(folder, earlier, description, options)
@@ -219,20 +241,20 @@ def _settle(
         {
             "format": FORMAT,
             "version": VERSION,
-            **description.to_tree(),
-            "clips": clips,
+            **description_tree(description),
+            "clips": names,
             "invocations": history,
         }
     )
-    return _news(earlier, description, clips) if earlier else []
+    return _news(earlier, description, names) if earlier else []
 
 
-def _news(earlier: Tree, description: RunDescription, clips: list[str]) -> list[str]:
-    present = set(clips)
+def _news(earlier: Tree, description: RunDescription, names: list[str]) -> list[str]:
+    present = set(names)
     said = [
-        f"{clip} is no longer under {description.root}; what it gave before was left in place"
-        for clip in earlier.get("clips", [])
-        if clip not in present
+        f"{name} is no longer under {description.root}; what it gave before was left in place"
+        for name in earlier.get("clips", [])
+        if name not in present
     ]
     history = earlier.get("invocations", [])
     changed = differences(history[-1]["versions"], versions()) if history else []
@@ -247,24 +269,34 @@ def _require_continuable(
     joins = options.shard is not None and not folder.manifest.exists()
     if not options.resume and not joins:
         raise InputError(f"{folder.path} holds a run; --resume finishes it, --overwrite replaces it")
-    before = RunDescription.from_tree(earlier, folder.description)
+    kind = description_class(earlier, folder.description)
+    if kind.verb != description.verb:
+        raise InputError(
+            f"{folder.path} holds a run of evsim {kind.verb}, not of evsim {description.verb}; choose "
+            "another folder, or --overwrite"
+        )
+    before = kind.from_tree(earlier, folder.description)
     changed = differences(before.content(), description.content())
     if changed:
         raise InputError(
             f"{folder.path} was made with another configuration ({'; '.join(changed)}); give the same "
-            f"options (evsim simulate --config {folder.description} --resume), choose another folder, or "
-            "--overwrite"
+            f"options (evsim {description.verb} --config {folder.description} --resume), choose another "
+            "folder, or --overwrite"
         )
 
 
 def _why_again(job: Job, record: JobRecord, verify: bool) -> str:
     """Why a finished job must be done again, or empty."""
-    try:
-        size = job.output.stat().st_size
-    except OSError:
-        return "its output is missing"
-    if size != record.bytes or (verify and file_sha256(job.output) != record.checksum):
-        return "its output is not what was written"
+    if tuple(output.name for output in record.outputs) != job.outputs:
+        return "its outputs have other names"
+    for output in record.outputs:
+        path = job.folder / output.name
+        try:
+            changed = output_bytes(path) != output.bytes
+        except OSError:
+            return "its output is missing"
+        if changed or (verify and output_checksum(path) != output.checksum):
+            return "its output is not what was written"
     try:
         same = job.content() == record.content if verify else job.fingerprint() == record.fingerprint
     except InputError as error:
@@ -273,8 +305,8 @@ def _why_again(job: Job, record: JobRecord, verify: bool) -> str:
 
 
 def _longest_first(jobs: Sequence[Job]) -> list[Job]:
-    # Else the longest clip may begin last and keep one worker busy alone.
-    return sorted(jobs, key=lambda job: -input_bytes(job.source))
+    # Else the longest job may begin last and keep one worker busy alone.
+    return sorted(jobs, key=lambda job: -job.resources().input_bytes)
 
 
 def _carry_out(
@@ -284,33 +316,32 @@ def _carry_out(
     manifest: ManifestWriter,
     retries: int,
     report: Report | None,
+    words: Callable[[JobRecord], str],
 ) -> list[JobRecord]:
     records: list[JobRecord] = []
+    failed = 0
     pending: Sequence[Job] = jobs
     # Closed at once: the workers must end before the lock is let go, not when somebody collects them.
     for attempt in range(1, retries + 2):
         again: list[Job] = []
         with contextlib.closing(executor.outcomes(work, pending)) as outcomes:
             for outcome in outcomes:
-                ended = outcome.result or died_record(outcome.job, outcome.died)
+                ended = outcome.result or failed_record(outcome.job, outcome.died)
                 record = dataclasses.replace(ended, attempts=attempt)
                 if record.status == "failed" and not record.stops_run and attempt <= retries:
                     again.append(outcome.job)
                     continue
                 manifest.append(record)
                 records.append(record)
+                failed += record.status == "failed"
                 if report:
-                    report(len(records), len(jobs), _words(record, records))
+                    last = "failed" if record.status == "failed" else words(record)
+                    many = f", {failed} failed" if failed else ""
+                    report(len(records), len(jobs), f"{record.name}: {last}{many}")
                 if record.stops_run:
                     return records
         pending = again
     return records
-
-
-def _words(record: JobRecord, records: Sequence[JobRecord]) -> str:
-    failed = sum(other.status == "failed" for other in records)
-    last = "failed" if record.status == "failed" else f"{record.events:,} events"
-    return f"{record.clip}: {last}{f', {failed} failed' if failed else ''}"
 
 
 @contextlib.contextmanager
@@ -325,5 +356,5 @@ def _no_leftovers(jobs: Sequence[Job]) -> Iterator[None]:
 
 def _remove_temporaries(jobs: Sequence[Job]) -> None:
     for job in jobs:
-        remove_leftovers(job.output)
-        remove_leftovers(job.beside)
+        for name in (*job.outputs, *job.beside):
+            remove_leftovers(job.folder / name)

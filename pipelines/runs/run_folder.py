@@ -12,15 +12,15 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from evsim.configuration import Tree
 from evsim.errors import FormatError, InputError, RunError
 from evsim.files import atomic_output
-from evsim.pipelines.runs.jobs import now
+from evsim.pipelines.runs.job import now, remove_output
 from evsim.pipelines.runs.manifest import manifest_files
 
 FORMAT, VERSION = "evsim.run", 1
@@ -67,13 +67,9 @@ class RunFolder:
         """The manifest that this run or shard appends to."""
         return self.path / f"manifest{self.shard.suffix if self.shard else ''}.jsonl"
 
-    def output_name(self, clip: str) -> str:
-        """POSIX path of a clip's output inside the folder."""
-        return f"{clip}.h5"
-
     def read(self) -> Tree | None:
         """run.json, or None where no run was begun here. Raises FormatError."""
-        return read_description(self.description) if self.description.exists() else None
+        return read_run_json(self.description) if self.description.exists() else None
 
     def write(self, tree: Tree) -> None:
         """Replace run.json."""
@@ -92,14 +88,20 @@ class RunFolder:
                 f"{self.path} holds {foreign[0]} and no run.json: it is no run folder; choose another output"
             )
 
-    def clear(self) -> None:
-        """Remove run.json, manifests and every output that they name. What else is there stays."""
-        tree = self.read() or {}
-        for clip in tree.get("clips", []):
-            output = self.path / self.output_name(clip)
-            output.unlink(missing_ok=True)
-            output.with_name(f"{output.stem}.config.yaml").unlink(missing_ok=True)
-            _remove_empty_parents(output, self.path)
+    def clear(self, output_names: Callable[[str], Iterable[str]]) -> None:
+        """Remove run.json, manifests and every output that they name. What else is there stays.
+
+        output_names: what a job of this name writes, inside the folder. Raises FormatError, before anything
+        is removed, for a name that leads out of the folder.
+        """
+        jobs = (self.read() or {}).get("clips", [])
+        outputs = [name for job in jobs for name in output_names(job)]
+        for name in outputs:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise FormatError(self.description, f"names {name!r}, which lies outside of {self.path}")
+        for name in outputs:
+            remove_output(self.path / name)
+        _remove_empty_folders({parent for name in outputs for parent in Path(name).parents}, self.path)
         for manifest in manifest_files(self.path):
             manifest.unlink()
         self.description.unlink(missing_ok=True)
@@ -131,7 +133,7 @@ class RunFolder:
                     pass
 
 
-def read_description(path: Path) -> Tree:
+def read_run_json(path: Path) -> Tree:
     """A run.json. Raises FormatError for anything else."""
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
@@ -185,8 +187,8 @@ def _holder(descriptor: int) -> str:
         return "another run"
 
 
-def _remove_empty_parents(path: Path, top: Path) -> None:
-    for parent in path.parents:
-        if parent == top or not parent.is_dir() or any(parent.iterdir()):
-            return
-        parent.rmdir()
+def _remove_empty_folders(names: set[Path], top: Path) -> None:
+    for name in sorted(names - {Path()}, key=lambda name: -len(name.parts)):
+        folder = top / name
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()

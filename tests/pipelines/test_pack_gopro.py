@@ -15,8 +15,9 @@ from evsim.errors import InputError
 from evsim.events import Events
 from evsim.formats import open_events
 from evsim.pipelines.packing.sim2real_tree import pack_gopro
-from evsim.pipelines.runs.description import describe_run
-from evsim.pipelines.runs.run import RunOptions, execute_run
+from evsim.pipelines.runs.executors import Serial
+from evsim.pipelines.runs.run import execute_run
+from evsim.pipelines.runs.simulation import describe_run
 
 FACTOR = 4
 CLIPS = ("train/A", "train/B_2", "test/C")
@@ -35,7 +36,7 @@ def simulate(root: Path, run: Path, *overrides: str, frames: str = "source") -> 
     settings = ("sensor.contrast_threshold_on=0.9", "sensor.contrast_threshold_off=0.9", *overrides)
     quiet = ("sensor.shot_noise_rate_hz=0", "sensor.leak_rate_hz=0", f"upsample.factor={FACTOR}")
     asked = describe_run("gopro", root, overrides=(*settings, *quiet), options={"frames": frames})
-    assert execute_run(asked, run, RunOptions(threads=1)).complete
+    assert execute_run(asked, run, executor=Serial(threads=1)).complete
     return run
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from evsim.errors import InputError
-from evsim.pipelines.runs.recipes import RECIPES, find_clips
+from evsim.pipelines.runs.recipes import RECIPES, find_source_clips
 
 MakeClip = Callable[..., Path]
 
 
 def names(recipe: str, root: Path, fps: float | None = None) -> dict[str, float | None]:
-    return {clip.name: clip.fps for clip in find_clips(recipe, root, fps).clips}
+    return {clip.name: clip.fps for clip in find_source_clips(recipe, root, fps).clips}
 
 
 def touch(*paths: Path) -> None:
@@ -24,7 +24,7 @@ def touch(*paths: Path) -> None:
 
 
 def test_gopro_clips_are_named_by_their_path_and_run_at_240_fps(gopro: Path) -> None:
-    found = find_clips("gopro", gopro, None).clips
+    found = find_source_clips("gopro", gopro, None).clips
     assert [clip.name for clip in found] == [
         "test/D_00",
         "test/E_00",
@@ -45,12 +45,12 @@ def test_names_do_not_depend_on_where_the_data_set_lies(gopro: Path, tmp_path: P
 def test_gopro_large_is_refused_because_its_frames_are_not_consecutive(tmp_path: Path) -> None:
     touch(*(tmp_path / "train" / "GOPR0372_07_00" / kind / "000047.png" for kind in ("blur", "sharp")))
     with pytest.raises(InputError, match=r"sharp frames are not consecutive .*use GOPRO_Large_all"):
-        find_clips("gopro", tmp_path, None)
+        find_source_clips("gopro", tmp_path, None)
 
 
 def test_a_given_rate_takes_the_sharp_frames_of_gopro_large(tmp_path: Path) -> None:
     touch(*(tmp_path / "test" / "G" / kind / "000001.png" for kind in ("blur", "blur_gamma", "sharp")))
-    found = find_clips("gopro", tmp_path, 30.0)
+    found = find_source_clips("gopro", tmp_path, 30.0)
     assert [(clip.name, clip.path, clip.fps) for clip in found.clips] == [
         ("test/G", tmp_path / "test" / "G" / "sharp", 30.0)
     ]
@@ -65,7 +65,7 @@ def test_reds_rates_follow_the_layout(tmp_path: Path) -> None:
         tmp_path / "val" / "val_sharp_bicubic" / "010" / "00000000.png",
         tmp_path / "train" / "train_blur" / "000" / "00000000.png",
     )
-    found = find_clips("reds", tmp_path, None)
+    found = find_source_clips("reds", tmp_path, None)
     assert {clip.name: clip.fps for clip in found.clips} == {
         "train/train_orig/000": 120.0,
         "train/train_sharp/000": 24.0,
@@ -78,7 +78,7 @@ def test_reds_rates_follow_the_layout(tmp_path: Path) -> None:
 def test_reds_of_unknown_layout_needs_a_rate(tmp_path: Path) -> None:
     touch(tmp_path / "train" / "000" / "00000000.png")
     with pytest.raises(InputError, match=r"train/000 .*pass --fps"):
-        find_clips("reds", tmp_path, None)
+        find_source_clips("reds", tmp_path, None)
     assert names("reds", tmp_path, 120.0) == {"train/000": 120.0}
 
 
@@ -99,14 +99,14 @@ def test_folders_takes_image_folders_and_videos_at_any_depth(tmp_path: Path) -> 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
 def test_a_root_without_clips_is_refused(recipe: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expected"):
-        find_clips(recipe, tmp_path, None)
+        find_source_clips(recipe, tmp_path, None)
     (tmp_path / "train" / "empty").mkdir(parents=True)
     with pytest.raises(InputError, match=r"holds no clip"):
-        find_clips(recipe, tmp_path, None)
+        find_source_clips(recipe, tmp_path, None)
     with pytest.raises(InputError, match=r"does not exist"):
-        find_clips(recipe, tmp_path / "nowhere", None)
+        find_source_clips(recipe, tmp_path / "nowhere", None)
 
 
 def test_a_root_that_is_itself_a_clip_is_refused(gopro: Path) -> None:
     with pytest.raises(InputError, match="evsim simulate video"):
-        find_clips("folders", gopro / "train" / "C_2", None)
+        find_source_clips("folders", gopro / "train" / "C_2", None)

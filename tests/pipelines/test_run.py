@@ -14,36 +14,33 @@ import pytest
 
 from evsim.errors import ConfigError, InputError, RunError
 from evsim.files import file_sha256
-from evsim.pipelines.runs.description import RunDescription, describe_run, recorded_run
+from evsim.pipelines.runs.description import recorded_run
 from evsim.pipelines.runs.executors import Outcome, Processes
-from evsim.pipelines.runs.jobs import Job, now, run_job
-from evsim.pipelines.runs.manifest import JobRecord, latest_records
+from evsim.pipelines.runs.job import JobRecord, failed_record, now, run_job, written_output
+from evsim.pipelines.runs.manifest import latest_records
 from evsim.pipelines.runs.run import RunOptions, RunResult, execute_run
 from evsim.pipelines.runs.run_folder import RunFolder, Shard
+from evsim.pipelines.runs.simulation import SimulationRun, describe_run
+from evsim.pipelines.runs.simulation_job import SimulationJob
+from evsim.pipelines.simulate import simulate_clip
 
 RESUME = RunOptions(resume=True)
 VERIFY = RunOptions(resume=True, verify=True)
 
 
-def write_a_little(job: Job) -> JobRecord:
-    job.output.parent.mkdir(parents=True, exist_ok=True)
-    job.output.write_text(f"{job.clip} {job.config.seed} {job.config.sensor.cutoff_hz}")
+def write_a_little(job: SimulationJob) -> JobRecord:
+    (name,) = job.outputs
+    (job.folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (job.folder / name).write_text(f"{job.name} {job.config.seed} {job.config.sensor.cutoff_hz}")
     return JobRecord(
-        clip=job.clip,
+        name=job.name,
         status="done",
-        output=job.output_name,
+        outputs=(written_output(job.folder, name),),
         fingerprint=job.fingerprint(),
         content=job.content(),
-        bytes=job.output.stat().st_size,
-        checksum=file_sha256(job.output),
-        events=1,
-        parameters={"drawn": job.drawn},
+        facts={**job.blank_facts, "events": 1, "parameters": {"drawn": job.drawn}},
         finished=now(),
     )
-
-
-def failed(job: Job, **fields: Any) -> JobRecord:
-    return JobRecord(clip=job.clip, status="failed", output=job.output_name, finished=now(), **fields)
 
 
 class Work:
@@ -54,11 +51,11 @@ class Work:
         self._left = dict.fromkeys(failing, times)
         self._fields = fields
 
-    def __call__(self, job: Job) -> JobRecord:
-        self.done.append(job.clip)
-        if self._left.get(job.clip, 0):
-            self._left[job.clip] -= 1
-            return failed(job, **{"error": "it would not", **self._fields})
+    def __call__(self, job: SimulationJob) -> JobRecord:
+        self.done.append(job.name)
+        if self._left.get(job.name, 0):
+            self._left[job.name] -= 1
+            return failed_record(job, "it would not", **self._fields)
         return write_a_little(job)
 
 
@@ -66,12 +63,12 @@ Go = Callable[..., RunResult]
 
 
 @pytest.fixture
-def description(own_gopro: Path) -> RunDescription:
+def description(own_gopro: Path) -> SimulationRun:
     return describe_run("gopro", own_gopro)
 
 
 @pytest.fixture
-def go(description: RunDescription, tmp_path: Path) -> Go:
+def go(description: SimulationRun, tmp_path: Path) -> Go:
     """Carry out the run, or another description, into one folder."""
 
     def run(options: RunOptions | None = None, work: Any = write_a_little, **other: Any) -> RunResult:
@@ -88,7 +85,7 @@ def test_outputs_mirror_the_names_of_the_clips(go: Go, tmp_path: Path) -> None:
     result = go()
     run = tmp_path / "run"
     assert result.complete
-    assert (result.clips, len(result.records), result.skipped) == (3, 3, 0)
+    assert (result.jobs, len(result.records), result.skipped) == (3, 3, 0)
     assert sorted(path.relative_to(run).as_posix() for path in run.rglob("*.h5")) == [
         "test/D_00.h5",
         "train/B_10_00.h5",
@@ -141,7 +138,7 @@ def test_resume_in_an_empty_place_begins(go: Go) -> None:
 
 
 def test_a_changed_configuration_is_refused_field_by_field(
-    go: Go, own_gopro: Path, description: RunDescription
+    go: Go, own_gopro: Path, description: SimulationRun
 ) -> None:
     go()
     other = describe_run(
@@ -205,7 +202,7 @@ def test_a_clip_that_has_gone_is_reported_and_its_output_left(
     go()
     (own_gopro / "train" / "C_2").rename(tmp_path / "C_2")
     said: list[str] = []
-    assert go(RESUME, say=said.append).clips == 2
+    assert go(RESUME, say=said.append).jobs == 2
     assert "train/C_2 is no longer under" in said[0]
     assert (tmp_path / "run" / "train" / "C_2.h5").exists()
 
@@ -218,7 +215,7 @@ def test_overwrite_replaces_the_run_and_leaves_what_is_not_its_own(
     (run / "notes.txt").write_text("mine")
     fewer = describe_run("folders", own_gopro / "train", fps=30)
     result = go(RunOptions(overwrite=True), what=fewer)
-    assert result.clips == 2
+    assert result.jobs == 2
     assert sorted(path.relative_to(run).as_posix() for path in run.rglob("*.h5")) == ["B_10_00.h5", "C_2.h5"]
     assert sorted(latest_records(run)) == ["B_10_00", "C_2"]
     assert (run / "notes.txt").read_text() == "mine"
@@ -237,7 +234,7 @@ def test_a_failing_job_is_tried_again_then_recorded_and_the_others_go_on(go: Go,
 def test_a_job_that_fails_once_is_done(go: Go) -> None:
     result = go(work=Work(failing=("train/C_2",), times=1))
     assert result.complete
-    assert {record.clip: record.attempts for record in result.records}["train/C_2"] == 2
+    assert {record.name: record.attempts for record in result.records}["train/C_2"] == 2
 
 
 def test_retries_can_be_switched_off(go: Go) -> None:
@@ -259,7 +256,7 @@ def test_a_full_disk_stops_the_run_and_resume_finishes_it(go: Go) -> None:
 
 
 def test_an_error_of_a_full_disk_is_recognised(
-    description: RunDescription, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    description: SimulationRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: object, **options: object) -> None:
         try:
@@ -267,21 +264,21 @@ def test_an_error_of_a_full_disk_is_recognised(
         except OSError as error:
             raise RunError("disk full") from error
 
-    monkeypatch.setattr("evsim.pipelines.runs.jobs.simulate_clip", refuse)
+    monkeypatch.setattr("evsim.pipelines.runs.simulation_job.simulate_clip", refuse)
     result = execute_run(description, tmp_path / "run", work=run_job)
     assert (len(result.records), result.not_started, result.stopped) == (1, 2, "disk full")
 
 
 def test_an_input_that_changes_while_it_is_read_fails_the_job(
-    description: RunDescription, own_gopro: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    description: SimulationRun, own_gopro: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def change(source: Any, output: Path, *arguments: Any, **options: Any) -> None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.touch()
+    def change(*arguments: Any, **options: Any) -> Any:
+        result = simulate_clip(*arguments, **options)
         for image in own_gopro.rglob("000001.png"):
             image.write_bytes(image.read_bytes() + b" ")
+        return result
 
-    monkeypatch.setattr("evsim.pipelines.runs.jobs.simulate_clip", change)
+    monkeypatch.setattr("evsim.pipelines.runs.simulation_job.simulate_clip", change)
     result = execute_run(description, tmp_path / "run", RunOptions(retries=0))
     assert all("changed while it was read" in error for error in result.failures.values())
     assert len(result.failures) == 3
@@ -305,8 +302,8 @@ def test_the_largest_clips_begin_first_where_several_run_at_a_time(
     make_clip(own_gopro / "train" / "Z_long", frames=9)
     serial, parallel = DyingExecutor(""), DyingExecutor("")
     parallel.workers = 2
-    assert next(iter(go(executor=serial).records)).clip == "test/D_00"
-    assert next(iter(go(RunOptions(overwrite=True), executor=parallel).records)).clip == "train/Z_long"
+    assert next(iter(go(executor=serial).records)).name == "test/D_00"
+    assert next(iter(go(RunOptions(overwrite=True), executor=parallel).records)).name == "train/Z_long"
 
 
 def test_two_runs_in_one_folder_are_refused_with_the_holder_named(go: Go, tmp_path: Path) -> None:
@@ -326,7 +323,7 @@ def test_a_lock_file_without_a_holder_is_no_lock(go: Go, tmp_path: Path) -> None
 def test_shards_divide_the_clips_and_share_the_folder(go: Go, tmp_path: Path) -> None:
     first = go(RunOptions(shard=Shard(1, 2)))
     second = go(RunOptions(shard=Shard(2, 2)))
-    clips = [[record.clip for record in result.records] for result in (first, second)]
+    clips = [[record.name for record in result.records] for result in (first, second)]
     assert clips == [["test/D_00", "train/C_2"], ["train/B_10_00"]]
     run = tmp_path / "run"
     assert {path.name for path in run.glob("manifest*")} == {
@@ -365,7 +362,7 @@ def test_temporaries_of_dead_runs_are_removed_whichever_host_left_them(go: Go, t
     folder = tmp_path / "run" / "train"
     stale = folder / ".C_2.h5.some-node~12~0123abcd.partial.h5"
 
-    def leave_and_write(job: Job) -> JobRecord:
+    def leave_and_write(job: SimulationJob) -> JobRecord:
         record = write_a_little(job)
         stale.parent.mkdir(exist_ok=True)
         stale.touch()
@@ -379,8 +376,8 @@ def test_temporaries_of_dead_runs_are_removed_whichever_host_left_them(go: Go, t
 
 
 def test_an_interrupted_run_says_so_and_resumes(go: Go, tmp_path: Path) -> None:
-    def stop_at_second(job: Job) -> JobRecord:
-        if job.clip == "train/B_10_00":
+    def stop_at_second(job: SimulationJob) -> JobRecord:
+        if job.name == "train/B_10_00":
             raise KeyboardInterrupt
         return write_a_little(job)
 
@@ -411,7 +408,7 @@ def test_draws_are_made_per_clip_and_recorded(own_gopro: Path, go: Go, tmp_path:
     go(what=random)
     tree = json.loads((tmp_path / "run" / "run.json").read_text())
     assert tree["configuration"]["sensor"]["cutoff_hz"] == "uniform(100, 5000)"
-    drawn = [record.parameters["drawn"] for record in latest_records(tmp_path / "run").values()]
+    drawn = [record.facts["parameters"]["drawn"] for record in latest_records(tmp_path / "run").values()]
     cutoffs = {values["sensor.cutoff_hz"] for values in drawn}
     assert len(cutoffs) == 3
     assert all(100 <= cutoff <= 5000 for cutoff in cutoffs)
@@ -449,7 +446,7 @@ class DyingExecutor:
 
     def outcomes(self, work: Any, jobs: Any) -> Any:
         for job in jobs:
-            yield Outcome(job, None, "killed") if job.clip == self.clip else Outcome(job, work(job))
+            yield Outcome(job, None, "killed") if job.name == self.clip else Outcome(job, work(job))
 
 
 def test_a_job_whose_worker_dies_is_recorded_as_failed(go: Go) -> None:
@@ -464,7 +461,7 @@ def test_the_executor_does_not_change_what_is_recorded(go: Go, tmp_path: Path) -
     go(RunOptions(overwrite=True))
     serial = latest_records(tmp_path / "run")
     for clip, record in serial.items():
-        assert (record.fingerprint, record.checksum) == (parallel[clip].fingerprint, parallel[clip].checksum)
+        assert (record.fingerprint, record.outputs) == (parallel[clip].fingerprint, parallel[clip].outputs)
 
 
 def test_locks_end_with_their_holder(tmp_path: Path) -> None:

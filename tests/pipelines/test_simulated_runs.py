@@ -16,10 +16,11 @@ import h5py
 import pytest
 
 from evsim.formats import open_events
-from evsim.pipelines.runs.description import describe_run, recorded_run
+from evsim.pipelines.runs.description import recorded_run
 from evsim.pipelines.runs.executors import Processes
 from evsim.pipelines.runs.manifest import latest_records
 from evsim.pipelines.runs.run import RunOptions, execute_run
+from evsim.pipelines.runs.simulation import describe_run
 
 Start = Callable[..., Any]
 Bytes = Callable[[Path], dict[str, bytes]]
@@ -72,18 +73,19 @@ def test_a_run_is_repeated_from_its_run_json_alone(serial: Path, tmp_path: Path,
 def test_what_was_drawn_is_in_the_file_and_in_the_manifest(serial: Path) -> None:
     records = latest_records(serial)
     for clip, record in records.items():
-        with h5py.File(serial / record.output) as file:
+        with h5py.File(serial / record.output.name) as file:
             stored = json.loads(file.attrs["config"])
-        assert stored["isp_parameters"] == record.parameters["isp"]
+        assert stored["isp_parameters"] == record.facts["parameters"]["isp"]
         assert stored["clip"] == clip
-    assert len({record.parameters["isp"]["red_gain"] for record in records.values()}) == 6
-    assert all(record.frames == 25 and record.source_frames == 4 for record in records.values())
+    assert len({record.facts["parameters"]["isp"]["red_gain"] for record in records.values()}) == 6
+    counts = {(record.facts["frames"], record.facts["source_frames"]) for record in records.values()}
+    assert counts == {(25, 4)}
 
 
 def test_files_hold_the_events_that_the_manifest_counts(serial: Path) -> None:
     for record in latest_records(serial).values():
-        with open_events(serial / record.output) as recording:
-            assert len(recording) == record.events > 0
+        with open_events(serial / record.output.name) as recording:
+            assert len(recording) == record.facts["events"] > 0
             assert recording.image_count == 4
 
 

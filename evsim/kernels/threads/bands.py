@@ -7,8 +7,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-import numba
-
+from evsim.kernels.threads.limits import allowed_threads
 from evsim.kernels.threads.pool import ThreadPool
 
 SMALLEST_BAND = 32_768
@@ -18,12 +17,12 @@ SMALLEST_BAND = 32_768
 class RowBands:
     """Splits work over rows among threads; results must not depend on where the splits fall.
 
-    threads: None for as many as numba would use (all cores, or NUMBA_NUM_THREADS). No thread is started
-    before the first piece of work that is large enough, so a process that never gets there may fork.
+    threads: None for as many as `allowed_threads` says. No thread is started before the first piece of work
+    that is large enough, so a process that never gets there may fork.
     """
 
     def __init__(self, threads: int | None = None) -> None:
-        self.threads = threads or int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+        self.threads = threads or allowed_threads()
         self._pool = ThreadPool(self.threads)
 
     def run(self, function: Callable[..., None], shape: tuple[int, int], *arguments: Any) -> None:
