@@ -10,6 +10,9 @@ running.
 from __future__ import annotations
 
 import os
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -68,3 +71,27 @@ def data() -> Path:
     folder = _folder("EVSIM_DATA")
     assert folder is not None, "mark the test needs_data"
     return folder
+
+
+@pytest.fixture
+def exit_code_of_fork() -> Callable[[Callable[[], object]], int]:
+    """Runs a function in a forked process: 0 if it returned something true, -9 if it hung for 30 s."""
+
+    def run(function: Callable[[], object]) -> int:
+        process = os.fork()
+        if process == 0:
+            code = 1
+            try:
+                code = 0 if function() else 2
+            finally:
+                os._exit(code)
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            ended, status = os.waitpid(process, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.005)
+        os.kill(process, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+    return run

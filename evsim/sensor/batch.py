@@ -6,9 +6,9 @@ the clips out instead of the rows of one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,10 @@ from evsim.configuration import Tree
 from evsim.errors import InputError
 from evsim.events import Events
 from evsim.kernels.threads.bands import RowBands
+from evsim.kernels.threads.pool import ThreadPool
 from evsim.sensor.config import SensorConfig
-from evsim.sensor.simulator import Simulator
+from evsim.sensor.simulator import PlannedStep, Simulator
 from evsim.sensor.sums import EventSum
-
-T = TypeVar("T")
 
 
 class SimulatorBatch:
@@ -99,8 +98,9 @@ class SimulatorBatch:
         before the frame. Raises InputError as `Simulator.step`, with the number of the clip; then no clip has
         moved.
         """
-        return self._each(
-            frames, t_ns, cuts, lambda k, frame, t, cut: self.simulators[k].step(frame, t, cut=cut)
+        planned = self._plan(frames, t_ns, cuts, [None] * len(self))
+        return self._pool.run(
+            [partial(one.list_planned, step) for one, step in zip(self.simulators, planned)]
         )
 
     def add(
@@ -114,8 +114,12 @@ class SimulatorBatch:
         """As `step`, but the events of clip k are added to targets[k]; how many. See `Simulator.add`."""
         if len(targets) != len(self):
             raise InputError(f"{len(targets)} targets for {len(self)} clips, expected one each")
-        return self._each(
-            frames, t_ns, cuts, lambda k, frame, t, cut: self.simulators[k].add(frame, t, targets[k], cut=cut)
+        planned = self._plan(frames, t_ns, cuts, targets)
+        return self._pool.run(
+            [
+                partial(one.add_planned, step, target)
+                for one, step, target in zip(self.simulators, planned, targets)
+            ]
         )
 
     def count(
@@ -152,28 +156,26 @@ class SimulatorBatch:
 
     def _prepare(self, simulators: list[Simulator], threads: int | None) -> None:
         self.simulators = simulators
-        threads = min(RowBands(threads).threads, len(simulators))
-        self._pool = ThreadPoolExecutor(threads, "evsim-clips") if threads > 1 else None
+        self._pool = ThreadPool(min(RowBands(threads).threads, len(simulators)))
 
-    def _each(
+    def _plan(
         self,
         frames: NDArray[Any] | Sequence[NDArray[Any]],
         t_ns: int | Sequence[int] | NDArray[np.int64],
         cuts: Sequence[bool] | None,
-        run: Callable[[int, NDArray[Any], int, bool], T],
-    ) -> list[T]:
+        targets: Sequence[EventSum | None],
+    ) -> list[PlannedStep]:
+        """A step of each clip; InputError if one of them is refused, before any has moved."""
         count = len(self)
         times: Any = [t_ns] * count if np.ndim(t_ns) == 0 else t_ns
         for name, given in (("frames", frames), ("times", times), ("cuts", cuts)):
             if given is not None and len(given) != count:
                 raise InputError(f"{len(given)} {name} for {count} clips, expected one each")
         chosen = [False] * count if cuts is None else [bool(cut) for cut in cuts]
+        planned = []
         for k, simulator in enumerate(self.simulators):
             try:
-                simulator.require_steppable(frames[k], times[k])
+                planned.append(simulator.plan(frames[k], times[k], cut=chosen[k], target=targets[k]))
             except InputError as error:
                 raise type(error)(f"clip {k} of the batch: {error}") from None
-        work = zip(range(count), frames, times, chosen)
-        if self._pool is None:
-            return [run(*arguments) for arguments in work]
-        return list(self._pool.map(lambda arguments: run(*arguments), work))
+        return planned

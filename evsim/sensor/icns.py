@@ -329,6 +329,9 @@ def _crosses(
 class IcnsPixels(PerPixelModel):
     """The state of ICNS's pixels and one pass over it: float32, single pixels that fire float64."""
 
+    LARGEST_DN = 1e6
+    """Beyond, pixels would fire more than once a microsecond and float32 overflow."""
+
     def start(self, frame: NDArray[Any], t_ns: int, *, first: bool) -> None:
         """Take `frame` as settled; events in flight are gone. `first`: also set the origin of times."""
         if first:

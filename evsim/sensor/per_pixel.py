@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,6 @@ from evsim.sensor.sorting import Columns
 from evsim.sensor.sums import EventSum, add_listed
 
 ROOM_PER_PIXEL = 0.5
-LARGEST_DN = 1e6
-"""Light beyond this would make pixels fire more than once a microsecond and float32 overflow."""
 
 
 @njit(**LOOP)
@@ -40,6 +39,8 @@ class PerPixelModel:
 
     # Words of state that belong to the sensor, not to its history, may be uniform over rows.
     PATTERN: tuple[str, ...] = ()
+    LARGEST_DN = math.inf
+    """Of the light that the model can take."""
 
     def __init__(
         self,
@@ -59,11 +60,30 @@ class PerPixelModel:
         self._origin_ns = 0
         self._planes: dict[str, NDArray[Any]] = self._make_planes(pattern)
 
+    def require_light(self, frame: NDArray[Any]) -> None:
+        """InputError for a checked frame with light too bright for the model."""
+        if frame.dtype.kind != "f" or math.isinf(self.LARGEST_DN):
+            return
+        brightest = float(frame.max()) * dn_scale(frame, self._config.float_full_scale)
+        if brightest > self.LARGEST_DN:
+            raise InputError(
+                f"frame has light of {brightest:.3g} DN, expected at most {self.LARGEST_DN:g} with model "
+                f"{self._config.model}: set float_full_scale to the value that means white"
+            )
+
+    def require_pass(self, t0_ns: int, t1_ns: int, given: FrameFields | None) -> None:
+        """InputError for an interval or random fields that `advance` cannot take; moves nothing."""
+        if given is not None and any(field is not None for field in given):
+            raise InputError(
+                f"random fields of a pass were given to model {self._config.model}, expected none: only v2e "
+                "and idslpf take them; choose the seed instead"
+            )
+
     def advance(
         self, frame: NDArray[Any], t0_ns: int, t1_ns: int, index: int, given: FrameFields | None
     ) -> Columns:
         """Events of the interval (t0_ns, t1_ns] that ends with `frame`; `index` counts passes."""
-        self._list(frame, t0_ns, t1_ns, index, given)
+        self._list(frame, t0_ns, t1_ns, index)
         return self._sorter.sort(self._bands, t0_ns // 1000 + 1, t1_ns // 1000 - t0_ns // 1000)
 
     def add(
@@ -76,22 +96,15 @@ class PerPixelModel:
         target: EventSum,
     ) -> int:
         """As `advance`, but add the events to `target`, unsorted; returns how many."""
-        self._list(frame, t0_ns, t1_ns, index, given)
+        self._list(frame, t0_ns, t1_ns, index)
         listing, out = self._sorter.listing, target.out.reshape(-1)
         rule, origin = target.rule(), t0_ns // 1000 + 1
         for slots, keys, used in zip(listing.slot, listing.key, listing.used):
             add_listed(slots[:used], keys[:used], 16, origin, rule, self._size[0], out)
         return int(listing.used.sum())
 
-    def _list(
-        self, frame: NDArray[Any], t0_ns: int, t1_ns: int, index: int, given: FrameFields | None
-    ) -> None:
+    def _list(self, frame: NDArray[Any], t0_ns: int, t1_ns: int, index: int) -> None:
         """Move the pixels and list their events."""
-        if given is not None and any(field is not None for field in given):
-            raise InputError(
-                f"random fields of a pass were given to model {self._config.model}, expected none: only v2e "
-                "and idslpf take them; choose the seed instead"
-            )
         self._sorter.clear()
         self._advance(frame, t0_ns, t1_ns, index)
 
@@ -137,14 +150,8 @@ class PerPixelModel:
         self._bands.split(load_dn, frame.shape[0], self._blocks, frame, self._dn_scale(frame), out)
 
     def _dn_scale(self, frame: NDArray[Any]) -> float:
-        """From values of a frame to DN; InputError for light too bright for these models."""
-        scale = dn_scale(frame, self._config.float_full_scale)
-        if frame.dtype.kind == "f" and float(frame.max()) * scale > LARGEST_DN:
-            raise InputError(
-                f"frame has light of {float(frame.max()) * scale:.3g} DN, expected at most {LARGEST_DN:g} "
-                f"with model {self._config.model}: set float_full_scale to the value that means white"
-            )
-        return scale
+        """From values of a frame to DN."""
+        return dn_scale(frame, self._config.float_full_scale)
 
     def _list_events(self, kernel: Any, *arguments: Any) -> None:
         """Run a compiled pass over all blocks until each has had room for its events."""

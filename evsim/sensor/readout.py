@@ -75,6 +75,14 @@ class Readout:
         result: NDArray[np.float32] = self._pixels.log_intensity(frame)
         return result
 
+    def require_light(self, frame: NDArray[Any]) -> None:
+        """InputError for a checked frame with light too bright for the pixels."""
+        self._pixels.require_light(frame)
+
+    def require_pass(self, t0_ns: int, t1_ns: int, given: FrameFields | None) -> None:
+        """InputError for an interval or random fields that the pixels cannot take; moves nothing."""
+        self._pixels.require_pass(t0_ns, t1_ns, given)
+
     def planes(self) -> dict[str, NDArray[Any]]:
         """The state of the pixels, by name, and which are broken."""
         return {**self._pixels.planes(), "dead_pixels": self._dead, "hot_pixels": self._hot}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import operator
 import os
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,8 @@ from evsim.sensor.voltmeter import VoltmeterPixels
 LARGEST_SIDE = 65536
 SMALL_SENSOR = 65536
 STATE_VERSION = 1
+LARGEST_DIVISIBLE = 0.999 * float(np.finfo(np.float32).max)
+"""Between values up to this, and between their DN, interpolation is finite whatever rounding does."""
 PIXEL_MODELS: dict[str, Any] = {
     "v2e": V2ePixels,
     "idslpf": V2ePixels,
@@ -40,6 +43,20 @@ PIXEL_MODELS: dict[str, Any] = {
     "voltmeter": VoltmeterPixels,
     "icns": IcnsPixels,
 }
+
+
+class PlannedStep(NamedTuple):
+    """A step of which all checks are made.
+
+    image: the checked frame. t_ns: its time. edges: the times between which the passes lie, nanoseconds; none
+    to set the pixels to rest. fields: as given. warned: whether a warning of the frame rate was given.
+    """
+
+    image: NDArray[Any]
+    t_ns: int
+    edges: tuple[int, ...]
+    fields: FrameFields | None
+    warned: bool
 
 
 class Simulator:
@@ -90,17 +107,10 @@ class Simulator:
         in nanoseconds. cut: a scene cut lies before this frame. fields: random fields of the pass.
         The first frame, and a frame after a cut, only set the pixels to rest at its level: no events.
         Raises InputError for a frame of another size or type, values that are no light, a time that does not
-        follow the previous one or leaves no whole microsecond between. A step that raises changes nothing.
+        follow the previous one or leaves no whole microsecond between. A step that is refused changes
+        nothing: all is checked before anything moves.
         """
-        found: list[Columns] = []
-
-        def keep(image: NDArray[Any], t0_ns: int, t1_ns: int, more: bool) -> None:
-            columns = self._pixels.advance(image, t0_ns, t1_ns, self.passes, fields)
-            # With recycled outputs the next pass overwrites these.
-            found.append(Columns._make(column.copy() for column in columns) if more else columns)
-
-        self._step(frame, t_ns, cut, fields, keep)
-        return self._to_events(found)
+        return self.list_planned(self.plan(frame, t_ns, cut=cut, fields=fields))
 
     def add(
         self, frame: Any, t_ns: int, target: EventSum, *, cut: bool = False, fields: FrameFields | None = None
@@ -111,16 +121,7 @@ class Simulator:
         neither sorted nor made into columns on the way.
         Raises InputError as `step`, and for an interval that is not within the window of `target`.
         """
-        total = 0
-
-        def add(image: NDArray[Any], t0_ns: int, t1_ns: int, more: bool) -> None:
-            nonlocal total
-            total += self._pixels.add(image, t0_ns, t1_ns, self.passes, fields, target)
-
-        if self._t_ns is not None and not cut:
-            target.require(self.size, self._t_ns, _check_time(t_ns, self._t_ns))
-        self._step(frame, t_ns, cut, fields, add)
-        return total
+        return self.add_planned(self.plan(frame, t_ns, cut=cut, fields=fields, target=target), target)
 
     def count(
         self,
@@ -133,18 +134,61 @@ class Simulator:
     ) -> NDArray[np.int32]:
         """int32 (2, H, W): how many ON and OFF events each pixel makes in the interval that `step` lists.
 
-        out: overwritten and returned.
+        out: overwritten and returned, unless the step is refused.
         """
         counts = np.zeros((2, *self.size[::-1]), np.int32) if out is None else out
         target = EventSum.counts(counts)
+        planned = self.plan(frame, t_ns, cut=cut, fields=fields, target=target)
         counts[:] = 0
-        self.add(frame, t_ns, target, cut=cut, fields=fields)
+        self.add_planned(planned, target)
         return counts
 
-    def require_steppable(self, frame: Any, t_ns: int) -> None:
-        """Raises the InputError of `step` for a frame or a time that it would refuse; moves nothing."""
-        self._check(frame)
-        _check_time(t_ns, self._t_ns)
+    def plan(
+        self,
+        frame: Any,
+        t_ns: int,
+        *,
+        cut: bool = False,
+        fields: FrameFields | None = None,
+        target: EventSum | None = None,
+    ) -> PlannedStep:
+        """A step with all its checks made: nothing has moved, and nothing will be refused.
+
+        Raises InputError as `step` and `add`. A plan holds until the simulator makes another step.
+        """
+        image = self._check(frame)
+        t_ns = _check_time(t_ns, self._t_ns)
+        if self._t_ns is None or cut:
+            return PlannedStep(image, t_ns, (), None, False)
+        edges = self._edges(image, self._t_ns, t_ns, fields)
+        for t0_ns, t1_ns in itertools.pairwise(edges):
+            self._pixels.require_pass(t0_ns, t1_ns, fields)
+        if target is not None:
+            target.require(self.size, self._t_ns, t_ns)
+        return PlannedStep(image, t_ns, edges, fields, self._warn_of_rate(t_ns - self._t_ns))
+
+    def list_planned(self, planned: PlannedStep) -> Events:
+        """The events of a planned step; see `step`."""
+        found: list[Columns] = []
+
+        def keep(image: NDArray[Any], t0_ns: int, t1_ns: int, more: bool) -> None:
+            columns = self._pixels.advance(image, t0_ns, t1_ns, self.passes, planned.fields)
+            # With recycled outputs the next pass overwrites these.
+            found.append(Columns._make(column.copy() for column in columns) if more else columns)
+
+        self._carry_out(planned, keep)
+        return self._to_events(found)
+
+    def add_planned(self, planned: PlannedStep, target: EventSum) -> int:
+        """How many events a planned step adds to `target`, for which it was planned; see `add`."""
+        total = 0
+
+        def add(image: NDArray[Any], t0_ns: int, t1_ns: int, more: bool) -> None:
+            nonlocal total
+            total += self._pixels.add(image, t0_ns, t1_ns, self.passes, planned.fields, target)
+
+        self._carry_out(planned, add)
+        return total
 
     def probe(self) -> dict[str, NDArray[Any]]:
         """Copies of the pixel signals, (H, W): `low_pass` and `base` in log intensity, and the thresholds."""
@@ -230,25 +274,27 @@ class Simulator:
 
     def _check(self, frame: Any) -> NDArray[Any]:
         check = check_log_frame if self.config.input == "log" else check_frame
-        return check(frame, self.size)
+        image = check(frame, self.size)
+        self._pixels.require_light(image)
+        return image
 
     @property
     def _divides(self) -> bool:
         return self.config.step_rate_hz is not None and self.config.substep
 
-    def _step(
-        self, frame: Any, t_ns: int, cut: bool, fields: FrameFields | None, run: Callable[..., None]
-    ) -> None:
+    def _carry_out(self, planned: PlannedStep, run: Callable[..., None]) -> None:
         """Set the pixels, or `run` them, once or in parts: see `_pass`."""
-        image = self._check(frame)
-        t_ns = _check_time(t_ns, self._t_ns)
-        if self._t_ns is None or cut:
+        image, t_ns, edges = planned.image, planned.t_ns, planned.edges
+        if not edges:
             self._pixels.start(image, t_ns, first=self._t_ns is None)
             if self.watch is not None:
                 self.watch(self, image, t_ns)
+        elif len(edges) == 2:
+            self._pass(image, *edges, False, run)
         else:
-            self._advance(image, self._t_ns, t_ns, fields, run)
+            self._divided_passes(image, edges, run)
         self._t_ns = t_ns
+        self._warned |= planned.warned
         if self._divides:
             self._remember(image)
 
@@ -260,29 +306,33 @@ class Simulator:
         else:
             kept[...] = image
 
-    def _advance(
-        self,
-        image: NDArray[Any],
-        t0_ns: int,
-        t1_ns: int,
-        fields: FrameFields | None,
-        run: Callable[..., None],
-    ) -> None:
+    def _edges(
+        self, image: NDArray[Any], t0_ns: int, t1_ns: int, fields: FrameFields | None
+    ) -> tuple[int, ...]:
+        """The times between which the passes of an interval lie, nanoseconds."""
         parts = self._count_parts(t1_ns - t0_ns)
         if parts == 1:
-            return self._pass(image, t0_ns, t1_ns, False, run)
+            return t0_ns, t1_ns
         if fields is not None:
             raise InputError(
                 f"random fields were given for an interval divided into {parts} passes, expected none: "
                 "set substep to False or frames at step_rate_hz"
             )
-        times = [t0_ns + (t1_ns - t0_ns) * part // parts for part in range(parts + 1)]
-        if any(b // 1000 == a // 1000 for a, b in itertools.pairwise(times)):
+        edges = tuple(t0_ns + (t1_ns - t0_ns) * part // parts for part in range(parts + 1))
+        if any(b // 1000 == a // 1000 for a, b in itertools.pairwise(edges)):
             raise InputError(
                 f"the interval of {t1_ns - t0_ns} ns divided into {parts} passes leaves one without a whole "
                 "microsecond; lower step_rate_hz"
             )
+        if self.config.input != "log":
+            assert self._previous is not None
+            for frame in (self._previous, image):
+                _require_divisible(frame, self.config.float_full_scale)
+        return edges
+
+    def _divided_passes(self, image: NDArray[Any], edges: tuple[int, ...], run: Callable[..., None]) -> None:
         assert self._previous is not None
+        parts = len(edges) - 1
         if self.config.input == "log":
             before, rise, unit = self._previous, image - self._previous, np.float32(1)
         else:
@@ -290,10 +340,11 @@ class Simulator:
             rise = to_dn(image, self.config.float_full_scale) - before
             # The passes take floats in the scale of the caller's float frames.
             unit = np.float32(self.config.float_full_scale / 255.0)
-        for part in range(1, parts + 1):
-            between = image if part == parts else (before + rise * np.float32(part / parts)) * unit
-            self._pass(self._check(between), times[part - 1], times[part], part < parts, run)
-        return None
+        for part in range(1, parts):
+            between = (before + rise * np.float32(part / parts)) * unit
+            between.flags.writeable = False  # as that of every checked frame
+            self._pass(between, edges[part - 1], edges[part], True, run)
+        self._pass(image, edges[-2], edges[-1], False, run)
 
     def _pass(
         self, image: NDArray[Any], t0_ns: int, t1_ns: int, more: bool, run: Callable[..., None]
@@ -305,22 +356,25 @@ class Simulator:
             self.watch(self, image, t1_ns)
 
     def _count_parts(self, interval_ns: int) -> int:
+        steps = interval_ns * 1e-9 * (self.config.step_rate_hz or 0.0)
+        return max(1, round(steps)) if self._divides and steps >= 0.5 else 1
+
+    def _warn_of_rate(self, interval_ns: int) -> bool:
+        """Warn, once, of frames that come at another rate than the sensor was made for; True if it did."""
         rate = self.config.step_rate_hz
-        if rate is None:
-            return 1
+        if rate is None or self._warned:
+            return False
         steps = interval_ns * 1e-9 * rate
-        if self.config.substep and steps >= 0.5:
-            return max(1, round(steps))
-        if not self._warned and not 0.5 <= steps < 1.5:
-            self._warned = True
-            warnings.warn(
-                f"frames come every {interval_ns / 1e6:g} ms but the sensor was made for {rate:g} Hz; "
-                "its filter and noise act per pass and will differ"
-                + ("" if steps < 0.5 else " (substep is off)"),
-                UserWarning,
-                stacklevel=4,
-            )
-        return 1
+        if steps >= 0.5 and (self.config.substep or steps < 1.5):
+            return False
+        warnings.warn(
+            f"frames come every {interval_ns / 1e6:g} ms but the sensor was made for {rate:g} Hz; "
+            "its filter and noise act per pass and will differ"
+            + ("" if steps < 0.5 else " (substep is off)"),
+            UserWarning,
+            stacklevel=4,
+        )
+        return True
 
     def _to_events(self, parts: list[Columns]) -> Events:
         width, height = self.size
@@ -363,11 +417,30 @@ def _check_time(t_ns: int, previous_ns: int | None) -> int:
     return t_ns
 
 
+def _require_divisible(frame: NDArray[Any], float_full_scale: float) -> None:
+    """InputError for light between which float32 cannot interpolate."""
+    if frame.dtype.kind != "f":
+        return
+    largest = float(frame.max())
+    if max(largest, largest * dn_scale(frame, float_full_scale)) > LARGEST_DIVISIBLE:
+        raise InputError(
+            f"frame has a value of {largest:.3g} with float_full_scale = {float_full_scale:g}, which is too "
+            "bright for frames to be interpolated; set float_full_scale to the value that means white"
+        )
+
+
 def _choose_threads(threads: int | None, size: tuple[int, int]) -> int:
     if threads is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         # Below some 65 thousand pixels starting the threads costs more than they save.
-        return cores if size[0] * size[1] > SMALL_SENSOR else 1
+        return _count_cores() if size[0] * size[1] > SMALL_SENSOR else 1
     if threads < 1:
         raise InputError(f"threads = {threads}, expected at least 1, or None for all cores")
     return threads
+
+
+def _count_cores() -> int:
+    """Processors that this process may use, or all where the system does not tell."""
+    if hasattr(os, "sched_getaffinity"):
+        with contextlib.suppress(OSError):
+            return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -334,6 +334,9 @@ def _squared_beyond(least: float, y: int, x: int, exits: int, now: Interval) -> 
 class VoltmeterPixels(PerPixelModel):
     """The state of DVS-Voltmeter's pixels and one pass over it: float32, single pixels that fire float64."""
 
+    LARGEST_DN = 1e6
+    """Beyond, pixels would fire more than once a microsecond and float32 overflow."""
+
     def start(self, frame: NDArray[Any], t_ns: int, *, first: bool) -> None:
         """Take `frame` as settled: all voltages 0. `first`: also set the origin of times."""
         if first:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import gc
 import os
+import signal
 import threading
 import time
+import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 
 from evsim.kernels.threads import pool as pool_module
 from evsim.kernels.threads.pool import ThreadPool
+
+ForkedCode = Callable[[Callable[[], object]], int]
 
 
 def pool_threads() -> set[threading.Thread]:
@@ -163,3 +172,185 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
         together = threading.Barrier(2, timeout=10)
         os._exit(0 if sorted(pool.run([together.wait, together.wait])) == [0, 1] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@contextlib.contextmanager
+def work_in_flight(pool: ThreadPool) -> Iterator[None]:
+    """Another thread gives the pool one piece of work after the other."""
+    stop, began = threading.Event(), threading.Event()
+
+    def keep_busy() -> None:
+        while not stop.is_set():
+            pool.run([began.set, lambda: sum(range(300)), lambda: sum(range(100))])
+
+    thread = threading.Thread(target=keep_busy)
+    thread.start()
+    try:
+        assert began.wait(10)
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def uses_workers(pool: ThreadPool) -> bool:
+    together = threading.Barrier(2, timeout=10)
+    return sorted(pool.run([together.wait, together.wait])) == [0, 1]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_process_forked_while_another_thread_uses_the_pool_has_a_working_one(
+    exit_code_of_fork: ForkedCode,
+) -> None:
+    pool = ThreadPool(2)
+    with work_in_flight(pool):
+        assert [exit_code_of_fork(lambda: uses_workers(pool)) for _ in range(8)] == [0] * 8
+    assert uses_workers(pool)
+
+
+def hold_locks(queue: Any, held: threading.Event, go_on: threading.Event) -> None:
+    """Hold every lock of a pool, as a thread may at the moment of a fork."""
+    with queue.lock, queue.in_use:
+        held.set()
+        go_on.wait(30)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("end", ["use", "collect", "exit"])
+def test_locks_held_at_a_fork_stop_nothing_in_the_new_process(
+    end: str, exit_code_of_fork: ForkedCode
+) -> None:
+    pools, held, go_on = [ThreadPool(2)], threading.Event(), threading.Event()
+    pools[0].run([lambda: 1, lambda: 2])
+    holder = threading.Thread(target=hold_locks, args=(pools[0]._queue, held, go_on))
+    holder.start()
+    assert held.wait(10)
+
+    def child() -> bool:
+        if end == "use":
+            return uses_workers(pools[0])
+        if end == "exit":
+            atexit._run_exitfuncs()
+            return True
+        seen = weakref.ref(pools.pop())
+        gc.collect()
+        return seen() is None
+
+    code = exit_code_of_fork(child)
+    go_on.set()
+    holder.join()
+    assert code == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("forking", [0, 1])
+def test_a_call_that_forks_and_returns_does_not_hang_the_new_process(forking: int) -> None:
+    read, write = os.pipe()
+    pool, together = ThreadPool(2), threading.Barrier(2, timeout=10)
+    parent, child = os.getpid(), []
+
+    def call(number: int) -> None:
+        together.wait()
+        if number == forking:
+            process = os.fork()
+            if process:
+                child.append(process)
+        elif os.getpid() == parent:
+            time.sleep(0.05)
+
+    try:
+        pool.run([lambda: call(0), lambda: call(1)])
+    except RuntimeError as error:
+        if os.getpid() != parent:
+            os.write(write, str(error).encode())
+            os._exit(0)
+        raise
+    assert os.getpid() == parent
+    os.close(write)
+    end = time.monotonic() + 30
+    while not (ended := os.waitpid(child[0], os.WNOHANG)[0]) and time.monotonic() < end:
+        time.sleep(0.005)
+    if not ended:
+        os.kill(child[0], signal.SIGKILL)
+        os.waitpid(child[0], 0)
+    said = os.read(read, 1000).decode()
+    os.close(read)
+    assert ended
+    # A thread of the pool is the only one of its new process, which ends with it.
+    assert said.startswith("a call of a thread pool has forked") if forking == 0 else said == ""
+
+
+def test_a_pool_may_be_collected_by_a_thread_that_holds_its_lock() -> None:
+    pool = ThreadPool(2)
+    pool.run([lambda: 1, lambda: 2])
+    before = pool_threads()
+    stop, queue = pool._queue.stop, pool._queue
+    done = threading.Event()
+
+    def collect() -> None:
+        with queue.lock:
+            stop()
+        done.set()
+
+    threading.Thread(target=collect, daemon=True).start()
+    assert done.wait(10)
+    for thread in before:
+        thread.join(0.0)
+    assert pool.run([lambda: 1, lambda: 2]) == [1, 2]
+
+
+def test_a_system_that_does_not_tell_where_threads_may_run_costs_only_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = threading.Event()
+
+    def refuse(process: int) -> set[int]:
+        asked.set()
+        raise PermissionError("not permitted")
+
+    monkeypatch.setattr(os, "sched_getaffinity", refuse)
+    monkeypatch.setattr(pool_module, "current_processor", lambda: 0)
+    pool = ThreadPool(2)
+    for _ in range(5):
+        assert uses_workers(pool)
+    assert asked.wait(10)
+    assert uses_workers(pool)
+
+
+def test_threads_that_cannot_be_started_are_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    pool = ThreadPool(3)
+    for _ in range(2):
+        assert pool.run([lambda: 1, lambda: 2, lambda: 3]) == [1, 2, 3]
+        assert pool.share([lambda: 1, lambda: 2]) == [1, None]
+
+
+def test_an_interrupted_caller_leaves_a_pool_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(counters: object, which: int, value: int) -> None:
+        raise KeyboardInterrupt
+
+    pool, together = ThreadPool(2), threading.Barrier(2, timeout=10)
+    with monkeypatch.context() as patched:
+        patched.setattr(pool_module, "wait_until", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            pool.run([together.wait, together.wait])
+    assert uses_workers(pool)
+
+
+def test_what_calls_refer_to_lives_no_longer_than_they() -> None:
+    class Large:
+        pass
+
+    pool = ThreadPool(2)
+    for _ in range(3):
+        large = Large()
+        seen = weakref.ref(large)
+        pool.run([partial(id, large), partial(id, large)])
+        del large
+        end = time.monotonic() + 10
+        while seen() is not None and time.monotonic() < end:
+            time.sleep(0.001)
+        assert seen() is None

@@ -13,7 +13,7 @@ from sensor_scenes import MILLISECOND, assert_same, columns, simulate, texture, 
 
 from evsim.errors import ConfigError, InputError
 from evsim.events import SHOT_NOISE, SIGNAL, Events
-from evsim.sensor import FrameFields, RandomFields, SensorConfig, Simulator
+from evsim.sensor import EventSum, FrameFields, RandomFields, SensorConfig, Simulator
 
 SECOND = 10**9
 SIZE = (48, 32)
@@ -212,6 +212,34 @@ def test_light_beyond_the_models_is_refused_and_changes_nothing(config: SensorCo
         simulator.step(grey(1e20, SIZE), times[1])
     events = Events.concatenate([simulator.step(frames[k], times[k]) for k in (1, 2)])
     assert_same(events, simulate(config, frames, times))
+
+
+@pytest.mark.parametrize("add", [False, True], ids=["step", "add"])
+@pytest.mark.parametrize("config", [voltmeter(step_rate_hz=4000.0), icns(step_rate_hz=4000.0)])
+def test_a_refused_interval_of_several_passes_leaves_no_trace(config: SensorConfig, add: bool) -> None:
+    frames, times = (texture(3, SIZE) / np.float32(255)).astype(np.float32), times_ns(3)
+    simulator, untouched = Simulator(config, SIZE), Simulator(config, SIZE)
+    target = EventSum.counts(np.zeros((2, *SIZE[::-1]), np.int32))
+    for one in (simulator, untouched):
+        one.step(frames[0], times[0])
+    # Light that only the last of the passes between would be refused for.
+    bright = np.full_like(frames[0], 1.2e6 / 255)
+    with pytest.raises(InputError, match="float_full_scale"):
+        _ = simulator.add(bright, times[1], target) if add else simulator.step(bright, times[1])
+    assert simulator.passes == 0
+    assert not target.out.any()
+    for frame, t in zip(frames[1:], times[1:]):
+        assert_same(simulator.step(frame, t), untouched.step(frame, t))
+    assert simulator.passes == untouched.passes > 2
+
+
+def test_a_warning_that_is_an_error_leaves_no_trace() -> None:
+    simulator, frames = Simulator(icns(step_rate_hz=1e5, substep=False), SIZE), texture(2, SIZE)
+    simulator.step(frames[0], 0)
+    for _ in range(2):
+        with pytest.raises(UserWarning, match="100000 Hz"):
+            simulator.step(frames[1], 10**6)
+        assert not simulator.state()["warned"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from sensor_scenes import SIM2REAL, assert_same, ideal, texture, times_ns
@@ -20,6 +24,8 @@ CONFIGS = [
 ]
 SEEDS = [3, 1, 4, 1, 5]
 FRAMES = np.stack([texture(6, SIZE, seed=seed) for seed in range(5)], axis=1)
+
+ForkedCode = Callable[[Callable[[], object]], int]
 
 
 def singles() -> list[Simulator]:
@@ -88,6 +94,96 @@ def test_a_step_that_one_clip_refuses_moves_none() -> None:
         batch.step(FRAMES[1][:3], 10**6)
     for events, one, frame in zip(batch.step(FRAMES[1], 10**6), alone, FRAMES[1]):
         assert_same(events, one.step(frame, 10**6))
+
+
+def same_state(first: Any, second: Any) -> bool:
+    """Whether two saved states are alike to the last bit, arrays within included."""
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same_state(first[k], second[k]) for k in first)
+    if isinstance(first, list):
+        return len(first) == len(second) and all(map(same_state, first, second))
+    if isinstance(first, np.ndarray):
+        return first.dtype == second.dtype and first.tobytes() == second.tobytes()
+    return bool(first == second)
+
+
+@pytest.mark.parametrize("refused", ["light", "window", "options", "interval", "cut"])
+def test_what_one_clip_cannot_take_leaves_every_clip_as_it_was(refused: str) -> None:
+    configs = [
+        ideal(),
+        SensorConfig(model="v2e", scidvs=True, scidvs_as_v2e=True),
+        SensorConfig(model="idslpf", step_rate_hz=1e6),
+        SensorConfig(model="icns", refractory_period_us=100.0),
+    ]
+    batch = SimulatorBatch(configs, SIZE, threads=2)
+    frames = (FRAMES[:, :4] / 255).astype(np.float32)
+    batch.step(frames[0], 0)
+    before = batch.state()
+    bad = frames[1].copy()
+    bad[3] = 1e20
+    grids = np.zeros((4, 5, *SIZE[::-1]), np.float32)
+    windows = [(0.0, 1000.0)] * 3 + [(0.0, 10.0)]
+    with pytest.raises(InputError, match=r"clip \d of the batch"):
+        if refused == "light":
+            batch.step(bad, 10**6)
+        elif refused == "cut":
+            batch.step(bad, 10**6, cuts=[True] * 4)
+        elif refused == "window":
+            batch.add(frames[1], 10**6, [EventSum.voxels(*pair) for pair in zip(grids, windows)])
+        elif refused == "options":
+            batch.step(frames[1], 10**11)
+        else:  # passes of less than a microsecond, in one of the clips
+            batch.step(frames[1], [10**6, 10**6, 10**6 + 400, 10**6])
+    assert same_state(batch.state(), before)
+    assert not grids.any()
+
+
+def test_counts_of_a_refused_step_leave_what_they_would_overwrite() -> None:
+    simulator, counts = Simulator(ideal(), SIZE), np.full((2, *SIZE[::-1]), 7, np.int32)
+    simulator.step(FRAMES[0, 0], 1000)
+    with pytest.raises(InputError):
+        simulator.count(FRAMES[1, 0], 1000, out=counts)
+    assert (counts == 7).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_process_forked_while_a_batch_steps_can_step_it(exit_code_of_fork: ForkedCode) -> None:
+    batch, stop, began = SimulatorBatch(CONFIGS, SIZE, threads=2), threading.Event(), threading.Event()
+
+    def keep_busy() -> None:
+        t = 0
+        while not stop.is_set():
+            batch.step(FRAMES[t % 6], t * 10**6)
+            t += 1
+            began.set()
+
+    thread = threading.Thread(target=keep_busy)
+    thread.start()
+    try:
+        assert began.wait(60)
+        codes = [
+            exit_code_of_fork(lambda: len(batch.step(FRAMES[0], 10**15, cuts=[True] * 5)) == 5)
+            for _ in range(4)
+        ]
+    finally:
+        stop.set()
+        thread.join()
+    assert codes == [0] * 4
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_batch_goes_on_as_the_one_it_was_forked_from(exit_code_of_fork: ForkedCode) -> None:
+    batch = SimulatorBatch(CONFIGS, SIZE, SEEDS, threads=2)
+    for k in range(2):
+        batch.step(FRAMES[k], k * 10**6)
+    wanted = SimulatorBatch.from_state(batch.state()).step(FRAMES[2], 2 * 10**6)
+
+    def child() -> bool:
+        for events, expected in zip(batch.step(FRAMES[2], 2 * 10**6), wanted):
+            assert_same(events, expected)
+        return True
+
+    assert exit_code_of_fork(child) == 0
 
 
 def test_a_batch_of_nothing_or_of_lists_that_differ_is_refused() -> None:

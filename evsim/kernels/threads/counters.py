@@ -1,7 +1,8 @@
-"""Counters that threads inside compiled code share: each takes the next piece of work when it is free.
+"""Atomic counters for threads inside compiled code: each thread takes the next piece of work when it is free.
 
 A thread that starts late then only does less: nothing waits for it. Every counter has cache lines of its
-own; the compiled functions may be called by any number of threads at once.
+own; the compiled functions may be called by any number of threads at once. Adding is sequentially consistent
+and loading acquires: what a thread wrote before it raised a counter is seen by whoever reads the new value.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from numpy.typing import NDArray
 from evsim.kernels.compiled import INLINE, LOOP
 
 SPACING = 16
-"""Counters lie so many words of 64 bits apart: two cache lines, which processors load together."""
+"""Distance of counters in words of 64 bits: two cache lines, which processors load together."""
 
 
 def make_counters(count: int) -> NDArray[np.int64]:
-    """So many counters at 0; a pass sets them to 0 again before it starts its threads."""
+    """int64[count * SPACING]: counters at 0; a pass sets them to 0 again before it shares them."""
     return np.zeros(count * SPACING, np.int64)
 
 
@@ -34,7 +35,7 @@ def _address(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _add(typing_context: Any, counters: Any, place: Any, number: Any) -> Any:
-    """Add to counters[place] at once for all threads; returns what it was."""
+    """Atomically add to counters[place]; returns what it was."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         address = _address(context, builder, signature, arguments)
@@ -45,6 +46,8 @@ def _add(typing_context: Any, counters: Any, place: Any, number: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _load(typing_context: Any, counters: Any, place: Any) -> Any:
+    """Atomically read counters[place]."""
+
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.load_atomic(_address(context, builder, signature, arguments), "acquire", 8)
 
@@ -52,8 +55,8 @@ def _load(typing_context: Any, counters: Any, place: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _offer_processor(typing_context: Any) -> Any:
-    """Let another thread run that waits for this processor, where the system can be asked for that."""
+def _yield_processor(typing_context: Any) -> Any:
+    """Let a thread run that waits for this processor, where the system can be asked for that."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         if hasattr(os, "sched_yield"):
@@ -85,7 +88,7 @@ def current_processor() -> int:
 
 @njit(**INLINE)
 def take(counters: NDArray[np.int64], which: int) -> int:
-    """The value of a counter, which then is one higher: no two calls get the same."""
+    """The value of a counter, which is one higher from then on: no two calls get the same."""
     return _add(counters, np.int64(which * SPACING), np.int64(1))
 
 
@@ -93,8 +96,8 @@ def take(counters: NDArray[np.int64], which: int) -> int:
 def take_piece(counters: NDArray[np.int64], first: int, thread: int, threads: int, pieces: int) -> int:
     """A piece of the work that nobody has begun, or -1.
 
-    Each of the threads has a counter from `first` on, for its own share of neighbouring pieces. It takes
-    those first, so that memory which one core has written comes back to that core, then helps the others.
+    Each of the threads has a counter, from number `first` on, for its share of neighbouring pieces. It takes
+    those first, so that memory which one core has written comes back to that core, then steals from others.
     """
     for k in range(threads):
         share = (thread + k) % threads
@@ -106,9 +109,9 @@ def take_piece(counters: NDArray[np.int64], first: int, thread: int, threads: in
 
 @njit(**LOOP)
 def wait_until(counters: NDArray[np.int64], which: int, value: int) -> None:
-    """Return when a counter has reached `value`; only for work that another thread already has in hand."""
+    """Spin until a counter has reached `value`; only for work that another thread has already begun."""
     while _load(counters, np.int64(which * SPACING)) < value:
-        _offer_processor()
+        _yield_processor()
 
 
 @njit(**LOOP)
@@ -124,18 +127,24 @@ def add_to_counter(counters: NDArray[np.int64], which: int, number: int) -> None
 
 
 @njit(**LOOP)
-def await_change(
-    counters: NDArray[np.int64], done: int, number: int, posted: int, seen: int, looks: int, delay: int
+def finish_and_watch(
+    counters: NDArray[np.int64],
+    finished: int,
+    number: int,
+    changes: int,
+    seen: int,
+    spins: int,
+    delay: int,
 ) -> bool:
-    """Raise counter `done` by `number`, then look `looks` times whether counter `posted` still is `seen`.
+    """Raise counter `finished` by `number`, then watch for counter `changes` to leave the value `seen`.
 
-    Returns True, `delay` looks after it has changed, or False.
+    Returns True when it has, after `delay` more spins, or False after `spins` of them.
     """
-    _add(counters, np.int64(done * SPACING), np.int64(number))
-    for _ in range(looks):
-        if _load(counters, np.int64(posted * SPACING)) != seen:
+    _add(counters, np.int64(finished * SPACING), np.int64(number))
+    for _ in range(spins):
+        if _load(counters, np.int64(changes * SPACING)) != seen:
             for _ in range(delay):
-                _offer_processor()
+                _yield_processor()
             return True
-        _offer_processor()
+        _yield_processor()
     return False

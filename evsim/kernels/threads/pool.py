@@ -1,9 +1,11 @@
-"""`ThreadPool`: threads that share the calls of one caller, and stay awake for a moment between them.
+"""`ThreadPool`: worker threads that share the calls of one caller, and spin for a moment before they sleep.
 
 To wake a sleeping thread takes tens of microseconds, on virtual machines hundreds: as long as the work of a
-small frame. So a thread that has nothing to do looks out for work for a fraction of a millisecond, offering
-its processor to whoever wants it, and sleeps only then. numba's own layers either do so for a fifth of a
+small frame. So a worker that has nothing to do watches for work for a fraction of a millisecond, yielding
+its processor to whoever wants it, and sleeps only then. numba's own layers either spin for a fifth of a
 second, which other processes pay for (OpenMP), or stop the process when two threads call at once (workqueue).
+
+docs/threads.md lists what a caller may rely on.
 """
 
 from __future__ import annotations
@@ -17,23 +19,23 @@ from typing import Any
 
 from evsim.kernels.threads.counters import (
     add_to_counter,
-    await_change,
     current_processor,
+    finish_and_watch,
     make_counters,
     read_counter,
     wait_until,
 )
 
-POSTED, DONE = 0, 1
-"""Counters: times that work was posted, and calls that the threads of the pool have finished."""
-LOOKS = 1500
-"""How often an idle thread looks for work before it sleeps, some 0.4 microseconds each."""
-LOOKS_BEFORE_LOCK = 40
-"""How long a thread that sees work waits until whoever posted it has surely given up the interpreter lock:
-asking for a lock that is taken would put the thread to sleep."""
+CHANGES, FINISHED = 0, 1
+"""Counters of a queue: how often it got calls or was stopped, and how many calls workers have finished."""
+SPINS = 1500
+"""How often an idle worker looks for work before it sleeps, some 0.4 microseconds each."""
+SPINS_BEFORE_LOCK = 40
+"""For how long a worker that sees work waits until its caller has surely released the interpreter lock:
+asking for a lock that is taken would put the worker to sleep."""
 
 
-class _Work:
+class _Calls:
     """The calls of one caller. In order: threads take one after the other; else the k-th takes the k-th."""
 
     def __init__(self, calls: Sequence[Callable[[], Any]], in_order: bool) -> None:
@@ -43,8 +45,7 @@ class _Work:
         self.errors: dict[int, BaseException] = {}
         self.begun = [False] * len(calls)
         self.next = 0
-        self.lent = 0
-        """How many calls were begun by threads of the pool."""
+        self.begun_by_workers = 0
 
     def begin(self, thread: int) -> int | None:
         """The call that a thread is to make, 0 being the caller, or None."""
@@ -53,10 +54,11 @@ class _Work:
             return None
         self.begun[index] = True
         self.next += self.in_order
-        self.lent += thread > 0
+        self.begun_by_workers += thread > 0
         return index
 
-    def do(self, index: int) -> None:
+    def make(self, index: int) -> None:
+        """Make a call; what it raises is kept for the caller."""
         try:
             self.results[index] = self.calls[index]()
         except BaseException as error:  # raised again by the caller
@@ -64,45 +66,89 @@ class _Work:
 
 
 class _Queue:
-    """What the threads and their caller share; the threads keep it alive, not the pool."""
+    """What the workers and their caller share. It belongs to the process that made it.
 
-    def __init__(self) -> None:
+    A worker refers to its queue and not to the pool, so that a pool that nobody uses any more can go.
+    """
+
+    def __init__(self, workers: int) -> None:
         self.process = os.getpid()
+        self.workers = workers
+        self.in_use = threading.Lock()
+        """Held by the caller whose calls the workers make."""
         self.lock = threading.Lock()
+        """Guards `calls` and `sleeping`; held for a few instructions, never while a call is made."""
         self.counters = make_counters(2)
-        self.work: _Work | None = None
-        self.asleep: list[threading.Lock] = []
+        self.calls: _Calls | None = None
+        self.sleeping: list[int] = []
+        """Workers that wait for their alarm, or are about to."""
+        self.alarms: list[threading.Lock] = []
+        """One for each worker, which sleeps while its alarm is held."""
         self.stopped = False
-        self.processor = -1
-        """Where the caller was when it last posted work."""
+        self.caller_processor = -1
 
-    def post(self, work: _Work | None) -> None:
-        """Tell all threads; wakes as many as there are calls for, or all to end."""
-        self.processor = current_processor()
+    def start(self) -> None:
+        """Start the workers, once. Where the system refuses, there are fewer: slower, but right."""
+        if self.alarms or self.stopped:
+            return
+        for number in range(1, self.workers + 1):
+            alarm = threading.Lock()
+            alarm.acquire()
+            self.alarms.append(alarm)
+            thread = threading.Thread(
+                target=_run_worker, args=(self, number), name=f"evsim-pool-{number}", daemon=True
+            )
+            # Too many threads, or an interpreter that is about to end.
+            with contextlib.suppress(RuntimeError):
+                thread.start()
+
+    def offer(self, calls: _Calls) -> None:
+        """Let the workers begin calls; wakes as many as there are calls for."""
+        self.caller_processor = current_processor()
         with self.lock:
-            self.work = work
-            add_to_counter(self.counters, POSTED, 1)
-            wanted = len(self.asleep) if work is None or not work.in_order else len(work.calls) - 1
-            woken, self.asleep = self.asleep[:wanted], self.asleep[wanted:]
-        for gate in woken:
-            gate.release()
+            self.calls = calls
+            add_to_counter(self.counters, CHANGES, 1)
+            wanted = len(calls.calls) - 1 if calls.in_order else len(self.sleeping)
+            woken, self.sleeping = self.sleeping[:wanted], self.sleeping[wanted:]
+        for number in woken:
+            self._wake(number)
 
-    def take(self, thread: int) -> tuple[_Work, int] | None:
+    def begin(self, thread: int) -> tuple[_Calls, int] | None:
         """The next call of a thread, or None if there is none."""
         with self.lock:
-            work = self.work
-            index = None if work is None else work.begin(thread)
-            return None if work is None or index is None else (work, index)
+            calls = self.calls
+            index = None if calls is None else calls.begin(thread)
+            return None if calls is None or index is None else (calls, index)
 
-    def close(self) -> int:
-        """Let nobody take what is left; returns how many calls were lent."""
+    def withdraw(self) -> int:
+        """Let nobody begin what is left; returns how many calls the workers have begun."""
         with self.lock:
-            work, self.work = self.work, None
-            return 0 if work is None else work.lent
+            calls, self.calls = self.calls, None
+            return 0 if calls is None else calls.begun_by_workers
 
     def stop(self) -> None:
+        """End the workers when they have made the calls that they have begun.
+
+        Takes no lock: a finaliser may run at any place, also where this thread holds the lock, or in a
+        forked process where a thread held it that is no more.
+        """
         self.stopped = True
-        self.post(None)
+        add_to_counter(self.counters, CHANGES, 1)
+        for number in range(1, len(self.alarms) + 1):
+            self._wake(number)
+
+    def sleep(self, worker: int, seen: int) -> None:
+        """Return when there is work; at once if counter CHANGES is no more what it was when last seen."""
+        with self.lock:
+            if read_counter(self.counters, CHANGES) != seen:
+                return
+            self.sleeping.append(worker)
+        self.alarms[worker - 1].acquire()
+
+    def _wake(self, worker: int) -> None:
+        # `stop` and `offer` may both wake a worker; one release is enough, a second is an error.
+        with contextlib.suppress(RuntimeError):
+            self.alarms[worker - 1].release()
 
 
 def _leave_processor(processor: int) -> None:
@@ -110,68 +156,69 @@ def _leave_processor(processor: int) -> None:
 
     A system does so by itself, but only after many milliseconds for threads that are never idle for long.
     """
-    allowed = os.sched_getaffinity(0)
-    others = allowed - {processor}
-    if others:
-        # A system that refuses (a sandbox, say) leaves the thread where it is, which is slow but right.
-        with contextlib.suppress(OSError):
+    # A system that refuses to tell or to move (a sandbox, say) leaves the thread where it is: slow but right.
+    with contextlib.suppress(OSError):
+        allowed = os.sched_getaffinity(0)
+        others = allowed - {processor}
+        if others:
             os.sched_setaffinity(0, others)
             os.sched_setaffinity(0, allowed)
 
 
-def _help(queue: _Queue, thread: int) -> None:
-    """What a thread of the pool does: look for calls, make them, sleep."""
-    gate = threading.Lock()
-    gate.acquire()
+def _run_worker(queue: _Queue, worker: int) -> None:
+    """What a worker does until its queue is stopped: make calls, spin, sleep."""
     finished = 0
     while True:
-        # Read before anything is looked at: what is posted later is seen as a change.
-        seen = read_counter(queue.counters, POSTED)
+        # Read before anything is looked at: what comes later is seen as a change.
+        seen = read_counter(queue.counters, CHANGES)
         if queue.stopped:
+            # A caller may still wait for what this worker has just finished.
+            add_to_counter(queue.counters, FINISHED, finished)
             return
-        found = queue.take(thread)
+        found = queue.begin(worker)
         if found is not None:
-            work, index = found
-            work.do(index)
+            calls, index = found
+            calls.make(index)
+            if queue.process != os.getpid():
+                # The call has forked and returned in the new process, where nobody waits for it.
+                return
             # What the calls refer to must not live until the next ones.
-            del found, work
+            del found, calls
             finished += 1
             continue
-        if 0 <= queue.processor == current_processor():
+        if 0 <= queue.caller_processor == current_processor():
             # First of all what the caller waits for.
-            add_to_counter(queue.counters, DONE, finished)
+            add_to_counter(queue.counters, FINISHED, finished)
             finished = 0
-            _leave_processor(queue.processor)
-        # Without the interpreter lock: tell what is done, and look for more.
-        changed = await_change(queue.counters, DONE, finished, POSTED, seen, LOOKS, LOOKS_BEFORE_LOCK)
+            _leave_processor(queue.caller_processor)
+        # Without the interpreter lock: tell what is finished, and watch for more.
+        changed = finish_and_watch(
+            queue.counters, FINISHED, finished, CHANGES, seen, SPINS, SPINS_BEFORE_LOCK
+        )
         finished = 0
-        if changed:
-            continue
-        with queue.lock:
-            if read_counter(queue.counters, POSTED) != seen:
-                continue
-            queue.asleep.append(gate)
-        gate.acquire()
+        if not changed:
+            queue.sleep(worker, seen)
 
 
 class ThreadPool:
-    """Threads beside the caller's own, started when there is something to do for them.
+    """Worker threads beside the caller's own, started when there is something to do for them.
 
-    size: how many there are with the caller's. A forked process starts its own; threads end with the pool.
+    size: how many threads there are with the caller's. A forked process gets workers of its own; workers end
+    with the pool.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._busy = threading.Lock()
-        self._queue: _Queue | None = None
+        self._queue = _Queue(size - 1)
 
     def run(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
         """Make the calls, the first one by the caller itself; returns what they return.
 
         They are begun in order, so a call may wait for an earlier one. Called within a call, or by another
-        thread meanwhile, the caller makes all of them. Raises what the first of them raises.
+        thread meanwhile, the caller makes all of them. All are made, then what the first of them raised is
+        raised.
         """
-        return self._run(_Work(calls, in_order=True))
+        return self._run(_Calls(calls, in_order=True))
 
     def share(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
         """Make the first call, and the k-th by the k-th thread unless the first returns before it begins.
@@ -179,45 +226,52 @@ class ThreadPool:
         So what a call works on may stay in the cache of its thread. Results and errors as by `run`; the
         result of a call that was not made is None.
         """
-        return self._run(_Work(calls, in_order=False))
+        return self._run(_Calls(calls, in_order=False))
 
-    def _run(self, work: _Work) -> list[Any]:
-        if self.size == 1 or len(work.calls) < 2 or not self._busy.acquire(blocking=False):
-            while (index := work.begin(0)) is not None:
-                work.do(index)
+    def _run(self, calls: _Calls) -> list[Any]:
+        queue = self._own_queue()
+        if self.size == 1 or len(calls.calls) < 2 or not queue.in_use.acquire(blocking=False):
+            while (index := calls.begin(0)) is not None:
+                calls.make(index)
         else:
             try:
-                self._run_together(work)
+                self._run_together(calls, queue)
             finally:
-                self._busy.release()
-        if work.errors:
-            raise work.errors[min(work.errors)]
-        return work.results
+                queue.in_use.release()
+        if calls.errors:
+            raise calls.errors[min(calls.errors)]
+        return calls.results
 
-    def _run_together(self, work: _Work) -> None:
-        queue, settled = self._ready_queue(), False
-        done = read_counter(queue.counters, DONE)
-        own = work.begin(0)
+    def _own_queue(self) -> _Queue:
+        """The queue of this process; what a fork copied has locks that nobody will release."""
+        queue = self._queue
+        if queue.process != os.getpid():
+            self._queue = queue = _Queue(self.size - 1)
+        return queue
+
+    def _run_together(self, calls: _Calls, queue: _Queue) -> None:
+        if not queue.alarms:
+            weakref.finalize(self, queue.stop)
+            queue.start()
+        settled = False
+        finished = read_counter(queue.counters, FINISHED)
+        own = calls.begin(0)
         try:
-            queue.post(work)
+            queue.offer(calls)
             while own is not None:
-                work.do(own)
-                own = None if (found := queue.take(0)) is None else found[1]
-            lent = queue.close()
-            if lent:
-                wait_until(queue.counters, DONE, done + lent)
+                calls.make(own)
+                if queue.process != os.getpid():
+                    raise RuntimeError(
+                        "a call of a thread pool has forked and returned in the new process, where the "
+                        "threads that make the other calls do not exist; end the process within the call"
+                    )
+                own = None if (found := queue.begin(0)) is None else found[1]
+            begun = queue.withdraw()
+            if begun:
+                wait_until(queue.counters, FINISHED, finished + begun)
             settled = True
         finally:
-            if not settled:  # interrupted: calls may go on, so nobody can count on these threads any more
+            if not settled:  # interrupted: calls may go on, so nobody can count on these workers any more
                 queue.stop()
-                self._queue = None
-
-    def _ready_queue(self) -> _Queue:
-        if self._queue is None or self._queue.process != os.getpid():
-            self._queue = queue = _Queue()
-            weakref.finalize(self, queue.stop)
-            for number in range(1, self.size):
-                threading.Thread(
-                    target=_help, args=(queue, number), name=f"evsim-pool-{number}", daemon=True
-                ).start()
-        return self._queue
+                if self._queue is queue:
+                    self._queue = _Queue(self.size - 1)

@@ -85,6 +85,14 @@ class V2ePixels:
         general.log_plane(self._reader.read(frame, 0), result)
         return result
 
+    def require_light(self, frame: NDArray[Any]) -> None:
+        """Nothing: these pixels take any light that a checked frame can hold."""
+
+    def require_pass(self, t0_ns: int, t1_ns: int, given: FrameFields | None) -> None:
+        """InputError for an interval or random fields that `advance` cannot take; moves nothing."""
+        if given is not None:
+            self._check_fields(given)
+
     def advance(
         self, frame: NDArray[Any], t0_ns: int, t1_ns: int, index: int, given: FrameFields | None
     ) -> Columns:

@@ -122,14 +122,15 @@ class OptionalPixels(V2ePixels):
         """float32 (H, W) log intensity of a checked frame, before the low-pass."""
         return frame.astype(np.float32) if self._config.input == "log" else super().log_intensity(frame)
 
+    def require_pass(self, t0_ns: int, t1_ns: int, given: FrameFields | None) -> None:
+        """InputError for random fields that cannot be, and for an interval too long for an option."""
+        super().require_pass(t0_ns, t1_ns, given)
+        self._check_interval(t0_ns, t1_ns)
+
     def advance(
         self, frame: NDArray[Any], t0_ns: int, t1_ns: int, index: int, given: FrameFields | None
     ) -> Any:
-        """Events of the interval (t0_ns, t1_ns] that ends with `frame`; `index` counts passes.
-
-        Raises InputError for an interval too long for an option.
-        """
-        self._check_interval(t0_ns, t1_ns)
+        """Events of the interval (t0_ns, t1_ns] that ends with `frame`; `index` counts passes."""
         if self._config.input == "log":
             self._log = frame
             frame = np.exp(frame) / np.float32(FULL_SCALE_DN)
