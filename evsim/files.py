@@ -1,26 +1,42 @@
 """Files and folders that appear under their final name complete, or not at all.
 
-Everything is written under a temporary name in the same folder, flushed and renamed. The temporary name
-carries host and process, so that the next run can tell an abandoned one from one being written.
+Everything is written under a temporary name in the same folder, flushed, and given its name in one step.
+Where the system cannot exchange the names of two folders, the old one steps aside first; a run that is killed
+in between is undone by the next run that writes in that folder. evsim.temporaries tells what nobody writes
+any more from what is being written.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import os
-import re
-import secrets
-import shutil
-import socket
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from evsim.errors import InputError, RunError
+from evsim.temporaries import (
+    name_aside,
+    remove,
+    remove_abandoned,
+    remove_leftovers,
+    temporary_name,
+    writing_in,
+)
 
-_TEMPORARY = re.compile(r"^\..+\.(?P<host>[^~]+)~(?P<pid>\d+)~[0-9a-f]{8}\.partial(\.[^.]*)?$")
+__all__ = [
+    "EarlyFlush",
+    "atomic_output",
+    "file_sha256",
+    "remove_abandoned",
+    "remove_leftovers",
+    "require_absent",
+]
+
 _NO_SPACE = {
     errno.ENOSPC: "no space left on device",
     errno.EDQUOT: "disk quota exceeded",
@@ -49,18 +65,21 @@ def atomic_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
     On any exception the temporary is removed and `path` is untouched. Missing parent folders are made.
     Raises InputError if `path` exists without `overwrite`, RunError when the disk is full.
     """
-    final = require_absent(path, overwrite=overwrite)
+    final = Path(path)
+    if final.parent.is_dir():
+        remove_abandoned(final.parent)  # first: it may bring back what a killed run moved out of the way
+    require_absent(final, overwrite=overwrite)
     temporary = None
     try:
         _make_folder(final.parent)
-        remove_abandoned(final.parent)
-        temporary = _temporary_name(final)
-        yield temporary
-        _flush(temporary)
-        _replace(temporary, final)
+        with writing_in(final.parent) as locked:
+            temporary = temporary_name(final, locked=locked)
+            yield temporary
+            _flush(temporary)
+            _replace(temporary, final)
     except BaseException as error:
         if temporary is not None:
-            _remove(temporary)
+            remove(temporary)
         reason = _no_space_reason(error)
         if reason:
             raise RunError(f"{final}: {reason}; nothing was kept: free some space and run again") from error
@@ -119,53 +138,6 @@ class EarlyFlush:
                 _flush_one(file)
 
 
-def remove_abandoned(folder: Path) -> list[Path]:
-    """Remove temporaries in `folder` whose process on this host no longer runs; returns what was removed."""
-    removed = []
-    for entry in folder.iterdir():
-        match = _TEMPORARY.match(entry.name)
-        if match and match["host"] == _host() and not _runs(int(match["pid"])):
-            _remove(entry)
-            removed.append(entry)
-    return removed
-
-
-def remove_leftovers(final: Path) -> list[Path]:
-    """Remove every temporary of `final`, whichever host or process left it; returns what was removed.
-
-    Only for a caller that holds a lock by which nobody else can be writing `final`.
-    """
-    if not final.parent.is_dir():
-        return []
-    prefix = f".{final.name}."
-    found = [entry for entry in final.parent.iterdir() if entry.name.startswith(prefix)]
-    removed = [entry for entry in found if _TEMPORARY.match(entry.name)]
-    for entry in removed:
-        _remove(entry)
-    return removed
-
-
-def _temporary_name(final: Path) -> Path:
-    # The suffix stays last: image and video writers choose their encoder by it.
-    return final.with_name(
-        f".{final.name}.{_host()}~{os.getpid()}~{secrets.token_hex(4)}.partial{final.suffix}"
-    )
-
-
-def _host() -> str:
-    return socket.gethostname().replace("~", "-") or "localhost"
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def _flush(path: Path) -> None:
     if not path.is_dir():
         _flush_one(path)
@@ -184,21 +156,32 @@ def _flush_one(path: Path) -> None:
 
 
 def _replace(temporary: Path, final: Path) -> None:
-    if final.is_dir() or (final.exists() and temporary.is_dir()):
-        # Only a file can be renamed over what exists: step the old one aside under a temporary name first.
-        aside = _temporary_name(final)
+    if not (final.is_dir() or (final.exists() and temporary.is_dir())):
+        temporary.replace(final)
+        return
+    # Only a file can be renamed over what exists.
+    if _exchange(temporary, final):
+        remove(temporary)
+        return
+    aside = name_aside(temporary)
+    try:
         final.rename(aside)
         temporary.rename(final)
-        _remove(aside)
-    else:
-        temporary.replace(final)
+    except BaseException:
+        if not os.path.lexists(final):
+            aside.rename(final)
+        raise
+    remove(aside)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step; False where the system or the file system cannot."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform.startswith("linux") else None
+    if renameat2 is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of the Linux headers
+    names = [ctypes.c_char_p(os.fsencode(path)) for path in (one, other)]
+    return bool(renameat2(here, names[0], here, names[1], exchange) == 0)
 
 
 def _no_space_reason(error: BaseException) -> str:
