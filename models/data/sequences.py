@@ -194,18 +194,25 @@ class VoxelSequences:
         grids = [
             torch.from_numpy(voxel_grid(stretch.window(k), self.bins, rule=self.rule)) for k in range(count)
         ]
-        sample = {"voxels": torch.stack(grids)}
-        images = [image.image for image in map(stretch.window_image, range(count)) if image is not None]
-        if images and len(images) != count:
-            raise InputError(f"{len(images)} of {count} windows of a sequence have an image, expected all")
-        if images:
-            sample["images"] = torch.stack([torch.from_numpy(grey_light(image))[None] for image in images])
-        return sample
+        images = stacked_images(stretch)
+        return {"voxels": torch.stack(grids)} | ({} if images is None else {"images": images})
 
 
 def voxel_sequences(bins: int, rule: str = "e2vid") -> VoxelSequences:
     """The transform of a network that takes voxel grids of so many bins; see `VoxelSequences`."""
     return VoxelSequences(bins, rule)
+
+
+def stacked_images(stretch: Stretch) -> torch.Tensor | None:
+    """float32 (T, 1, H, W): `grey_light` of the image at the end of each window, None where there are none.
+
+    Raises InputError where only some windows have an image.
+    """
+    count = len(stretch)
+    images = [image.image for image in map(stretch.window_image, range(count)) if image is not None]
+    if images and len(images) != count:
+        raise InputError(f"{len(images)} of {count} windows of a sequence have an image, expected all")
+    return torch.stack([torch.from_numpy(grey_light(image))[None] for image in images]) if images else None
 
 
 def grey_light(image: NDArray[Any]) -> NDArray[np.float32]:
