@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import operator
-import os
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from evsim import configuration
 from evsim.errors import InputError
 from evsim.events import Events
+from evsim.kernels.threads.limits import allowed_threads
 from evsim.randomness import derive_key
 from evsim.sensor.config import SensorConfig
 from evsim.sensor.esim import EsimPixels
@@ -63,7 +62,7 @@ class Simulator:
     """An event sensor that watches frames.
 
     size: (width, height), at most 65536 each. seed, clip: with the number of the pass they decide every
-    random draw. threads: None for all cores; the events do not depend on it. fields: the fixed pattern, if
+    random draw. threads: None for all allowed; the events do not depend on it. fields: the fixed pattern, if
     it shall not be drawn. recycle: the returned Events are valid only until the next step; saves the cost of
     fresh memory, which for dense scenes exceeds that of the simulation.
     watch: may be set to a function that is called with (simulator, frame as the pixels saw it, its time in
@@ -432,15 +431,7 @@ def _require_divisible(frame: NDArray[Any], float_full_scale: float) -> None:
 def _choose_threads(threads: int | None, size: tuple[int, int]) -> int:
     if threads is None:
         # Below some 65 thousand pixels starting the threads costs more than they save.
-        return _count_cores() if size[0] * size[1] > SMALL_SENSOR else 1
+        return allowed_threads() if size[0] * size[1] > SMALL_SENSOR else 1
     if threads < 1:
         raise InputError(f"threads = {threads}, expected at least 1, or None for all cores")
     return threads
-
-
-def _count_cores() -> int:
-    """Processors that this process may use, or all where the system does not tell."""
-    if hasattr(os, "sched_getaffinity"):
-        with contextlib.suppress(OSError):
-            return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

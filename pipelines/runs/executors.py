@@ -21,9 +21,10 @@ from multiprocessing import connection as channels
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from types import FrameType
 from typing import Any, Generic, Protocol, TypeVar
 
-from evsim.kernels.threads.limits import limit_process, limited
+from evsim.kernels.threads.limits import limit_process, limited, limited_environment
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -118,7 +119,7 @@ class _Worker(Generic[J, R]):
         self.channel: Connection
         self.channel, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with interrupts_held_back():
+        with interrupts_held_back(), limited_environment(1):
             self.process.start()
         theirs.close()
         self._job: J | None = None
@@ -166,11 +167,21 @@ def interrupts_held_back() -> Iterator[None]:
     Ctrl-C reaches the whole group, also a worker whose interpreter is still starting.
     """
     resource_tracker.ensure_running()  # started with the first process, it would unblock SIGINT in ours
+    arrived: list[tuple[int, FrameType | None]] = []
+    handler = signal.getsignal(signal.SIGINT)
+    # A thread of a library's may be given what this one blocks; Python then calls the handler here.
+    deferred = callable(handler) and threading.current_thread() is threading.main_thread()
+    if deferred:
+        signal.signal(signal.SIGINT, lambda number, frame: arrived.append((number, frame)))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
+        if deferred:
+            signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if arrived and callable(handler):
+        handler(*arrived[0])
 
 
 def _dismiss(started: Sequence[_Worker[Any, Any]]) -> None:

@@ -219,8 +219,8 @@ def _require_distinct(names: list[str], description: RunDescription) -> None:
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise InputError(
-            f"{description.root} gives {len(repeated)} {description.unit}s more than once, such as "
-            f"{repeated[0]}; expected names that are distinct"
+            f"{description.root} gives the {description.unit} {repeated[0]} more than once; expected "
+            f"distinct names ({len(repeated)} are not)"
         )
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from evsim.kernels.threads.limits import THREAD_VARIABLES, allowed_threads
 from evsim.pipelines.runs.executors import Executor, Processes, Serial
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -39,8 +45,25 @@ def announce_and_sleep(folder: str) -> None:
 def threads(_: int) -> list[int]:
     import cv2
     import numba
+    import torch
 
-    return [cv2.getNumThreads(), numba.get_num_threads(), int(os.environ["OMP_NUM_THREADS"])]
+    # numba last: it starts its pool, which tells OpenMP, and so torch, another number.
+    return [allowed_threads(), cv2.getNumThreads(), torch.get_num_threads(), numba.get_num_threads()]
+
+
+def simulate_large_frames(_: int) -> list[str]:
+    """Names of all threads while frames are simulated that are worth a second one."""
+    from evsim.chain import ClipSimulation, SimulationConfig
+    from evsim.media import ArraySource
+
+    noise = np.random.default_rng(0).integers(0, 256, (4, 300, 400), np.uint8)
+    names: set[str] = set()
+    events = 0
+    for step in ClipSimulation(ArraySource(noise, 100.0), SimulationConfig()):
+        events += len(step.events)
+        names.update(thread.name for thread in threading.enumerate())
+    assert events
+    return sorted(names)
 
 
 def is_running(pid: int) -> bool:
@@ -76,7 +99,60 @@ def test_workers_that_always_die_end_the_jobs_and_not_the_run() -> None:
 
 def test_a_worker_has_one_thread() -> None:
     (outcome,) = Processes(1).outcomes(threads, [0])
-    assert outcome.result == [1, 1, 1]
+    assert outcome.result == [1, 1, 1, 1]
+
+
+# numba, OpenCV and torch are loaded with the script, also in a worker, before that is told what to do.
+LIBRARIES_FIRST = """
+import cv2, numba, torch
+from evsim.pipelines.runs.executors import Processes, Serial
+from test_executors import simulate_large_frames, threads
+if __name__ == "__main__":
+    for executor in (Processes(1), Serial(1), Serial(2)):
+        (counted,) = executor.outcomes(threads, [0])
+        (outcome,) = executor.outcomes(simulate_large_frames, [0])
+        started = [name for name in outcome.result if name.startswith("evsim-pool-")]
+        print(executor.name, counted.result, *started)
+"""
+
+
+def test_the_executor_decides_how_many_threads_a_job_has(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(LIBRARIES_FIRST)
+    environment = {name: value for name, value in os.environ.items() if name not in THREAD_VARIABLES}
+    said = subprocess.run(
+        [sys.executable, script],
+        env={**environment, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "NUMBA_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    worker, one, two = said.stdout.splitlines()
+    assert worker == "processes [1, 1, 1, 1]"
+    assert one == "serial [1, 1, 1, 2]"
+    assert two == "serial [2, 2, 2, 2] evsim-pool-1"
+
+
+@pytest.mark.parametrize("executor", [Serial(), Processes(2)], ids=["serial", "processes"])
+def test_jobs_are_taken_as_workers_become_free(executor: Executor) -> None:
+    taken = itertools.count()
+    with contextlib.closing(executor.outcomes(square, taken)) as outcomes:
+        for ended, outcome in enumerate(itertools.islice(outcomes, 20), start=1):
+            assert outcome.result == outcome.job**2
+            assert int(repr(taken)[6:-1]) <= ended + executor.workers
+
+
+def refuse_after_two() -> Iterator[int]:
+    yield from (1, 2)
+    raise OSError("no more jobs")
+
+
+@pytest.mark.parametrize("executor", [Serial(), Processes(2)], ids=["serial", "processes"])
+def test_jobs_that_cannot_be_listed_end_the_work(executor: Executor) -> None:
+    with pytest.raises(OSError, match="no more jobs"):
+        list(executor.outcomes(square, refuse_after_two()))
+    assert not multiprocessing.active_children()
 
 
 RUN_TWO = """

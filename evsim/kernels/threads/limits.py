@@ -1,8 +1,8 @@
 """How many threads a pass may use: the one place that decides, and tells the libraries that ask for it.
 
-A pass that is not told a number asks `allowed_threads`. Whoever carries out several jobs at a time limits its
-worker processes by `limit_process`; `limited` holds for a while, in the calling thread.
-Nothing heavy is imported here: a worker limits itself before it loads anything.
+A pass that is not told a number asks `allowed_threads`. Whoever carries out several jobs at a time starts its
+worker processes within `limited_environment` and calls `limit_process` in each; `limited` holds for a while,
+in the calling thread. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -37,10 +37,28 @@ def allowed_threads() -> int:
     return int(numba.config.NUMBA_NUM_THREADS) if limit is None else limit  # type: ignore[attr-defined]
 
 
-def limit_process(threads: int) -> None:
-    """Limit everything in this process for good: what is loaded, and by the environment what is not yet.
+@contextlib.contextmanager
+def limited_environment(threads: int) -> Iterator[None]:
+    """Processes that are started meanwhile are limited before they load anything.
 
-    For a new process that has started no threads of numba's.
+    A process that is spawned loads the libraries of the main script before it does what it is for.
+    """
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def limit_process(threads: int) -> None:
+    """Limit this process for good, one that `limited_environment` may not have seen.
+
+    numba's own pool, which no pass of evsim uses, keeps the size that the environment gave it.
     """
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     if "numba" in sys.modules:
