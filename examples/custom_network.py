@@ -10,10 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from evsim.models.data.augmentation import AugmentationConfig
-from evsim.models.data.sequences import SequenceConfig, SequenceDataset, voxel_sequences
+from evsim.models.data.sequences import SequenceConfig, SequenceDataset, stacked_images
+from evsim.models.data.stretch import Stretch
 from evsim.models.training.configuration import TrainingConfig
 from evsim.models.training.loop import train
 from evsim.models.training.task import Datasets, Outcome, Task
+from evsim.randomness import RandomDraws
+from evsim.represent import voxel_grid
+
+BINS = 3
 
 
 class LeakyIntegrator(nn.Module):
@@ -31,6 +36,12 @@ class LeakyIntegrator(nn.Module):
         return 0.5 + state, state
 
 
+def sample(stretch: Stretch, draws: RandomDraws) -> dict[str, Tensor | None]:
+    """What the network is shown of a stretch: the events of each window, and the images at their ends."""
+    windows = [torch.from_numpy(voxel_grid(stretch.window(k), BINS)) for k in range(len(stretch))]
+    return {"voxels": torch.stack(windows), "images": stacked_images(stretch)}
+
+
 class Reconstruction(Task):
     """What training means: unroll a sequence, compare every image."""
 
@@ -45,9 +56,9 @@ class Reconstruction(Task):
 
 def main(events: str, steps: str = "40") -> None:
     config = SequenceConfig(length=2, stride=1, augmentation=AugmentationConfig(crop=(16, 16)))
-    data = SequenceDataset(events, config, transform=voxel_sequences(bins=3))
+    data = SequenceDataset(events, config, transform=sample)
     training = TrainingConfig(steps=int(steps), batch_size=4, learning_rate=0.01, log_every=10)
-    result = train(Reconstruction(LeakyIntegrator(3)), Datasets(data), training, tempfile.mkdtemp())
+    result = train(Reconstruction(LeakyIntegrator(BINS)), Datasets(data), training, tempfile.mkdtemp())
     print(f"{result.ended} after {result.steps} steps: {result.train['psnr']:.1f} dB, in {result.folder}")
 
 

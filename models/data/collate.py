@@ -124,9 +124,7 @@ class EventSequences:
     def __call__(self, stretch: Stretch, draws: RandomDraws) -> dict[str, Any]:
         """The sample of one sequence."""
         images = stacked_images(stretch)
-        return {"events": replace(stretch, images=(), flows=())} | (
-            {} if images is None else {"images": images}
-        )
+        return {"events": stretch.without_images()} | ({} if images is None else {"images": images})
 
     @staticmethod
     def collate(samples: list[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""The data of networks that learn from sequences of windows: recordings to train on and to validate with."""
+"""The data of networks that learn from sequences of windows: what to train on and what to validate with."""
 
 from __future__ import annotations
 
@@ -27,14 +27,17 @@ class RecordingData:
     unit: str | None = None
     """s, ms, us or ns, where files do not say."""
     sequences: SequenceConfig = field(default_factory=SequenceConfig)
-    """Windows, sequences, crops and flips; validation takes the centre and no flips."""
+    """Windows, sequences, and how they are varied; validation takes the centre and varies nothing."""
     simulation: SimulationData | None = None
     """Take `train` as clips (videos, folders of images, stills) and simulate their events while loading."""
     simulate_validation: bool = True
     """With simulation: take `validation` as clips, too, with a sensor drawn once each; else recordings."""
 
     def datasets(self, transform: Transform) -> tuple[DrawnDataset, DrawnDataset | None]:
-        """The data sets to train on and to validate with. Raises ConfigError without recordings."""
+        """The data sets to train on and to validate with, of any transform of a `Stretch`.
+
+        Raises ConfigError without recordings.
+        """
         if not self.train:
             raise ConfigError("data.train names no recording; give event files or folders to train on")
         options: dict[str, Any] = {"size": self.size, "unit": self.unit}

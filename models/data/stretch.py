@@ -77,6 +77,10 @@ class Stretch:
                 raise InputError(f"{self.key}: {name} has shape {found}, expected {shape}")
         if count and not 0 <= self.rows.min() <= self.rows.max() <= len(self.events):
             raise InputError(f"{self.key}: windows reach outside the {len(self.events)} events")
+        for name in ("window_images", "opening_images"):
+            numbers = getattr(self, name)
+            if count and not NO_IMAGE <= numbers.min() <= numbers.max() < len(self.images):
+                raise InputError(f"{self.key}: {name} name other than the {len(self.images)} images")
         wanted = (
             round(self.events.width * self.image_scale[0]),
             round(self.events.height * self.image_scale[1]),
@@ -107,6 +111,11 @@ class Stretch:
         """The image at the begin of a window."""
         image = int(self.opening_images[number])
         return None if image == NO_IMAGE else self.images[image]
+
+    def without_images(self) -> Stretch:
+        """The same events and windows, without images and flows."""
+        none = np.full(len(self), NO_IMAGE, np.int64)
+        return replace(self, images=(), flows=(), window_images=none, opening_images=none)
 
     @property
     def span_us(self) -> tuple[float, float]:

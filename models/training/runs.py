@@ -197,7 +197,7 @@ def next_command(run: TrainingRun, weights: Path) -> str:
 
 
 def _placed(batch: Any, device: torch.device) -> Any:
-    if isinstance(batch, torch.Tensor):
+    if hasattr(batch, "to"):  # a tensor, or a batch of several such as RaggedEvents
         return batch.to(device)
     if isinstance(batch, Mapping):
         return {key: _placed(value, device) for key, value in batch.items()}

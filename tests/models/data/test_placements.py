@@ -346,6 +346,8 @@ def test_windows_and_images_must_match_the_events() -> None:
     stretch = recorded()
     with pytest.raises(InputError, match="windows reach outside the 400 events"):
         replace(stretch, rows=stretch.rows + 100)
+    with pytest.raises(InputError, match="window_images name other than the 3 images"):
+        replace(stretch, images=stretch.images[:3])
     with pytest.raises(InputError, match=r"edges_us has shape \(2, 2\), expected \(3, 2\)"):
         replace(stretch, edges_us=stretch.edges_us[:2])
     with pytest.raises(InputError, match="clip, windows 0 to 2: image 0 is 20x16, expected 40x32"):

@@ -139,6 +139,61 @@ def test_windows_may_be_given(folder: Path) -> None:
         SequenceDataset(path, SequenceConfig(length=1), tables=[[[0, 5], [3, 99_999]]])
 
 
+@pytest.fixture
+def blurry(tmp_path: Path) -> Path:
+    """Images exposed 0..20 ms and 30..50 ms, twice the size of the sensor, each behind two sharp ones."""
+    with NativeWriter(tmp_path / "blurry.h5", 20, 16) as writer:
+        writer.append(drawn_events(4))
+        for k, begin in enumerate((0.0, 30_000.0)):
+            for sharp in (5_000.0, 15_000.0):
+                image = np.full((32, 40), 100 * k + sharp / 1000, np.uint8)
+                writer.append_image(image, begin + sharp, kind="sharp")
+            writer.append_image(
+                np.full((32, 40), 200 + k, np.uint8), begin + 20_000, exposure_us=20_000.0, kind="blurry"
+            )
+    return tmp_path / "blurry.h5"
+
+
+def test_windows_of_exposures_hold_their_blurry_and_sharp_images(blurry: Path) -> None:
+    config = SequenceConfig(length=1, windows=WindowConfig(kind="exposures"), augmentation=PLAIN)
+    dataset = SequenceDataset(blurry, config)
+    with open_events(blurry) as recording:
+        t = recording.events().t
+    assert len(dataset) == 2
+    for index, begin in enumerate((0, 30_000)):
+        stretch: Stretch = dataset[index]
+        assert stretch.edges_us.tolist() == [[begin, begin + 20_000]]
+        assert stretch.window(0).t.tolist() == t[(t >= begin) & (t < begin + 20_000)].tolist()
+        assert [(image.kind, image.t_us - begin, image.exposure_us) for image in stretch.images] == [
+            ("sharp", 5_000, 0),
+            ("sharp", 15_000, 0),
+            ("blurry", 20_000, 20_000),
+        ]
+        assert stretch.window_image(0) is stretch.opening_image(0) is stretch.images[2]
+        assert stretch.image_scale == (2, 2)
+        assert int(stretch.images[2].image[0, 0]) == 200 + index
+
+
+def test_sharp_images_behind_blurry_ones_are_no_ends_of_windows(blurry: Path, folder: Path) -> None:
+    stretch: Stretch = SequenceDataset(blurry, SequenceConfig(length=1, augmentation=PLAIN))[0]
+    assert stretch.edges_us.tolist() == [[20_000, 50_000]]
+    assert [image.kind for image in stretch.images] == ["blurry", "sharp", "sharp", "blurry"]
+    assert (stretch.opening_images.tolist(), stretch.window_images.tolist()) == ([0], [3])
+    with pytest.raises(InputError, match=r"short\.h5 holds 4 images and the exposure of none"):
+        SequenceDataset(folder / "train" / "short.h5", SequenceConfig(windows=WindowConfig(kind="exposures")))
+
+
+def test_crops_of_images_of_another_size_show_what_the_events_show(blurry: Path) -> None:
+    config = SequenceConfig(
+        length=1,
+        windows=WindowConfig(kind="exposures"),
+        augmentation=AugmentationConfig(crop=(7, 5), flip_y=0.5),
+    )
+    stretch: Stretch = SequenceDataset(blurry, config)[0]
+    assert (stretch.events.width, stretch.events.height) == (7, 5)
+    assert {image.image.shape for image in stretch.images} == {(10, 14)}
+
+
 def test_images_are_needed_for_windows_between_them(tmp_path: Path) -> None:
     with NativeWriter(tmp_path / "dark.h5", 20, 16) as writer:
         writer.append(drawn_events(1))
