@@ -56,8 +56,9 @@ def prediction_table(clips: dict[str, list[NDArray[np.uint8]]]) -> None:
             across_cut = any(k < cut <= k + 2 for cut in FILM_CUTS.get(name, []))
             if across_cut or np.array_equal(first, last):
                 continue
-            flow = FlowInterpolator().prepare(first, last).at(0.5)
-            scores.append((psnr(flow, dropped), psnr(BlendedPair(first, last).at(0.5), dropped)))
+            (flow,) = FlowInterpolator().prepare(first, last).pictures([0.5])
+            (blend,) = BlendedPair(first, last).pictures([0.5])
+            scores.append((psnr(flow, dropped), psnr(blend, dropped)))
         flow_db, blend_db = np.mean(scores, axis=0)
         worst = min(a - b for a, b in scores)
         print(f"{name:34}{flow_db:9.2f}{blend_db:9.2f}{worst:11.2f}")
@@ -105,9 +106,9 @@ def time_table(frames: list[NDArray[np.uint8]], factor: int = 8) -> None:
     )
     for label, first, last in (("moving", frames[38], frames[39]), ("fast", frames[36], frames[42])):
         pair = interpolator.prepare(first, last)
-        pair.at(0.3)
+        list(pair.pictures([0.3]))
         prepare = best_of(lambda a=first, b=last: interpolator.prepare(a, b))
-        at = best_of(lambda p=pair: p.at(0.3))
+        at = best_of(lambda p=pair: list(p.pictures([0.3])))
         detector = CutDetector(UpsampleConfig().cut_threshold)
         cut = best_of(lambda d=detector, a=first, b=last: (d.cut_before(a), d.cut_before(b))) / 2
         each = (prepare + (factor - 1) * at) / factor

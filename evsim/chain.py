@@ -7,7 +7,7 @@ This is the only module that joins the rooms. `ClipSimulation` streams one clip 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ from evsim.represent import VOXEL_RULES, placement_in_window
 from evsim.represent.rules import Polarity
 from evsim.represent.voxels import channels
 from evsim.sensor import EventSum, SensorConfig, Simulator
-from evsim.upsample import Interpolator, UpsampleConfig, upsample
+from evsim.upsample import Interpolator, UpsampleConfig, decided_by, make_interpolator, upsample
 
 DEFAULT_PRESET = "sim2real"
 COLOR_PATTERN = "RGGB"
@@ -67,7 +67,7 @@ def resolve(tree: Tree, seed: int, clip: str) -> SimulationConfig:
     return configuration.build(SimulationConfig, configuration.resolve_draws(tree, seed, clip))
 
 
-class Step(NamedTuple):
+class SimulatedFrame(NamedTuple):
     """What one frame of the upsampled clip brought.
 
     frame: the frame before the inverse ISP; `frame.source_index` tells source frames from interpolated ones.
@@ -79,7 +79,7 @@ class Step(NamedTuple):
     events: Events
 
 
-class Interval(NamedTuple):
+class SimulatedInterval(NamedTuple):
     """What the time between two source frames brought.
 
     frame: the frame that ends it, before the inverse ISP. target: what `make` gave for it, with its events
@@ -118,13 +118,15 @@ class StageClock:
 
 
 class ClipSimulation:
-    """The chain over one clip; iterating yields a `Step` for every frame of the upsampled clip.
+    """The chain over one clip; iterating yields a `SimulatedFrame` for every frame of the upsampled clip.
 
     source: the clip. config: see `SimulationConfig`. seed, clip: decide every random draw.
-    threads: of the sensor pass, None for all cores. interpolator: replaces the configured upsampling method.
+    threads: of the sensor pass, None for all cores. interpolator: used instead of one that would be made as
+    the configuration says, such as one that is there already and has the weights loaded.
     watch: may be set; called by the sensor after every pass, see `Simulator`.
     The first step has no events: K frames give K - 1 intervals.
-    Raises ConfigError where the sensor expects logarithms and would get light, or the other way round.
+    Raises ConfigError where the sensor expects logarithms and would get light, or the other way round;
+    InputError for weights of an upsampling method that cannot be used.
     """
 
     def __init__(
@@ -146,10 +148,15 @@ class ClipSimulation:
         self.isp_parameters: IspParameters = draw_parameters(config.isp, seed, clip)
         self.watch: Callable[[Simulator, NDArray[Any], int], None] | None = None
         self._threads = threads
-        self._interpolator = interpolator
+        self._interpolator = interpolator or make_interpolator(config.upsample)
         self._read_ns = 0
 
-    def __iter__(self) -> Iterator[Step]:
+    @property
+    def files(self) -> Mapping[str, str]:
+        """SHA-256 of every file that the upsampling method has loaded, by name."""
+        return {} if self._interpolator is None else self._interpolator.files
+
+    def __iter__(self) -> Iterator[SimulatedFrame]:
         simulator, clock = self._simulator(), self.clock
         for frame, light in self._lit_frames():
             started = time.perf_counter()
@@ -158,11 +165,11 @@ class ClipSimulation:
                 events = replace(events, color_pattern=COLOR_PATTERN)
             clock.seconds["sensor"] += time.perf_counter() - started
             clock.count(frame, events)
-            yield Step(frame, light, events)
+            yield SimulatedFrame(frame, light, events)
         self._require_intervals()
 
-    def intervals(self, make: Callable[[int, int], EventSum]) -> Iterator[Interval]:
-        """One `Interval` for every two consecutive frames of the source, its events added up, not listed.
+    def intervals(self, make: Callable[[int, int], EventSum]) -> Iterator[SimulatedInterval]:
+        """A `SimulatedInterval` for every two consecutive source frames, its events added up, not listed.
 
         make: called with the times of both frames, nanoseconds, before the first event; gives what the events
         between them are added to (`voxel_target`, `count_target`). `clock` counts frames and events, not
@@ -187,7 +194,7 @@ class ClipSimulation:
             clock.source_frames += 1
             clock.events += total
             if target is not None:
-                yield Interval(frame, target, total)
+                yield SimulatedInterval(frame, target, total)
             target, total, begun_ns = None, 0, frame.t_ns
         self._require_intervals()
 
@@ -365,9 +372,11 @@ def _configuration(
 
 def content_record(simulation: ClipSimulation) -> Tree:
     """What decides the events of a simulation, JSON-able: no path, worker, device, date or wall time."""
+    tree = configuration.to_tree(simulation.config)
     return {
         "seed": simulation.seed,
         "clip": simulation.clip,
-        **configuration.to_tree(simulation.config),
+        **tree,
+        "upsample": decided_by(tree["upsample"], simulation.files),
         "isp_parameters": simulation.isp_parameters.to_dict(),
     }

@@ -1,11 +1,14 @@
 """What packages outside this one add: things announced as entry points of their distributions.
 
 Groups: evsim.formats, evsim.networks, evsim.recipes, evsim.pixel_models, evsim.interpolators. An entry point
-names a module or an object; what it must hold is said where the group is read.
+names a module or an object; what it must hold is said where the group is read. evsim announces in the same
+way what its core may not import; in a source checkout, installed or not, that is read from its setup.cfg,
+so that it never differs from the sources.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evsim.errors import InputError
@@ -13,13 +16,20 @@ from evsim.errors import InputError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+OWN_DISTRIBUTION = "evsim"
+
 
 def announced(group: str) -> dict[str, EntryPoint]:
     """Entry points of a group by name, sorted. Raises InputError where two packages announce one name."""
     from importlib import metadata  # takes longer to import than all else of a command's help
 
+    points = list(metadata.entry_points(group=group))
+    declared = Path(__file__).resolve().parent.parent / "setup.cfg"
+    if declared.is_file():
+        others = [point for point in points if point.dist is None or point.dist.name != OWN_DISTRIBUTION]
+        points = [*others, *points_in_setup_file(declared, group)]
     found: dict[str, EntryPoint] = {}
-    for point in sorted(metadata.entry_points(group=group), key=lambda point: (point.name, point.value)):
+    for point in sorted(points, key=lambda point: (point.name, point.value)):
         known = found.setdefault(point.name, point)
         if known.value != point.value:
             raise InputError(
@@ -27,6 +37,18 @@ def announced(group: str) -> dict[str, EntryPoint]:
                 "expected once; uninstall one of them"
             )
     return found
+
+
+def points_in_setup_file(path: Path, group: str) -> list[EntryPoint]:
+    """The entry points of a group that a setup.cfg declares."""
+    from configparser import ConfigParser
+    from importlib.metadata import EntryPoint
+
+    parser = ConfigParser(delimiters=("=",), interpolation=None)
+    parser.read(path, encoding="utf-8")
+    lines = parser.get("options.entry_points", group, fallback="").splitlines()
+    named = [line.partition("=") for line in lines if line.strip()]
+    return [EntryPoint(name.strip(), value.strip(), group) for name, _, value in named]
 
 
 def load(point: EntryPoint) -> Any:
@@ -41,4 +63,6 @@ def load(point: EntryPoint) -> Any:
 
 
 def _origin(point: EntryPoint) -> str:
-    return f"{point.dist.name if point.dist else 'an unnamed package'} ({point.value})"
+    own = point.value.startswith(f"{OWN_DISTRIBUTION}.")
+    name = point.dist.name if point.dist else OWN_DISTRIBUTION if own else "an unnamed package"
+    return f"{name} ({point.value})"

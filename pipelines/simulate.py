@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -51,7 +51,11 @@ class ClipJob(SimulationConfig):
 
 @dataclass(frozen=True)
 class ClipResult:
-    """What a finished job wrote. seconds: per stage, and in total under `total`."""
+    """What a finished job wrote.
+
+    seconds: per stage, and in total under `total`. files: SHA-256 of every file that the upsampling method
+    loaded, by name.
+    """
 
     output: Path
     configuration: Path
@@ -65,6 +69,7 @@ class ClipResult:
     on_events: int
     labels: dict[str, int]
     seconds: dict[str, float]
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Names and values to print."""
@@ -82,6 +87,7 @@ class ClipResult:
             "mean_rate_hz": self.events / self.duration_s if self.duration_s else None,
             "labels": self.labels,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+            **({"files": dict(self.files)} if self.files else {}),
         }
 
 
@@ -140,7 +146,7 @@ def simulate_clip(
     options = {} if compression is None else {"compression": compression}
     times = _write(simulation, output, job, record, overwrite, report, options)
     clock = simulation.clock
-    beside = write_configuration(job, output, simulation.isp_parameters)
+    beside = write_configuration(job, output, simulation.isp_parameters, simulation.files)
     total = time.perf_counter() - started
     seconds = {**clock.seconds, "write": total - sum(clock.seconds.values()), "total": total}
     return ClipResult(
@@ -156,6 +162,7 @@ def simulate_clip(
         on_events=clock.on_events,
         labels=clock.labels,
         seconds=seconds,
+        files=simulation.files,
     )
 
 
@@ -217,16 +224,25 @@ def expected_frames(source: FrameSource, job: SimulationConfig) -> int | None:
     return (count - 1) * factor + 1
 
 
-def write_configuration(job: ClipJob, output: Path, drawn: IspParameters | None = None) -> Path:
+def write_configuration(
+    job: ClipJob,
+    output: Path,
+    drawn: IspParameters | None = None,
+    files: Mapping[str, str] | None = None,
+) -> Path:
     """Write the resolved configuration beside `output` as ``<stem>.config.yaml``; `compose` reads it.
 
-    drawn: the camera of the clip, recorded in comments: the seed decides it again.
+    drawn: the camera of the clip, recorded in comments: the seed decides it again. files: SHA-256 of every
+    file that was loaded, by name, likewise.
     """
     path = output.with_name(f"{output.stem}.config.yaml")
     text = yaml.safe_dump(configuration.to_tree(job), sort_keys=False)
     if drawn is not None and job.isp.variant != "none":
         camera = yaml.safe_dump({"isp_parameters": drawn.to_dict()}, sort_keys=False, default_flow_style=None)
         text += "".join(f"# {line}\n" for line in ("Drawn once for this clip:", *camera.splitlines()))
+    if files:
+        lines = (f"{name}: {checksum}" for name, checksum in sorted(files.items()))
+        text += "".join(f"# {line}\n" for line in ("SHA-256 of the files that were loaded:", *lines))
     with atomic_output(path, overwrite=True) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path

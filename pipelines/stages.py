@@ -14,7 +14,7 @@ from evsim.files import require_absent
 from evsim.isp import IspParameters, draw_parameters, frame_noise_key, unprocess
 from evsim.media import Frame, FrameSource, open_writer
 from evsim.pipelines.simulate import ClipJob, Report, expected_frames, write_configuration
-from evsim.upsample import upsample
+from evsim.upsample import make_interpolator, upsample
 
 
 def upsample_to_file(
@@ -33,11 +33,14 @@ def upsample_to_file(
     expected = expected_frames(source, job)
     if dry_run:
         return _plan(source, output, expected, overwrite)
-    frames = upsample(source, job.upsample)
+    interpolator = make_interpolator(job.upsample)
+    frames = upsample(source, job.upsample, interpolator=interpolator)
     factor = 1 if job.upsample.method == "none" else job.upsample.factor
     written, cuts = _write_frames(frames, source, output, expected, overwrite, report, factor)
-    beside = write_configuration(job, output)
-    return {"output": str(output), "configuration": str(beside), "frames": written, "scene_cuts": cuts}
+    files = interpolator.files if interpolator else {}
+    beside = write_configuration(job, output, files=files)
+    done = {"output": str(output), "configuration": str(beside), "frames": written, "scene_cuts": cuts}
+    return {**done, "files": dict(files)} if files else done
 
 
 def unprocess_to_file(

@@ -8,6 +8,7 @@ other arrives there, or its sample lies outside the image) is taken from that on
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -41,6 +42,11 @@ class FlowInterpolator:
     def __init__(self, threads: int | None = None) -> None:
         self._bands = RowBands(threads)
 
+    @property
+    def files(self) -> Mapping[str, str]:
+        """None are loaded."""
+        return {}
+
     def prepare(self, frame0: NDArray[Any], frame1: NDArray[Any]) -> PreparedPair:
         """The pair with its flow; images with a side under 16 pixels, too small to match, are blended."""
         if min(frame0.shape[:2]) < SMALLEST_SIDE:
@@ -67,8 +73,11 @@ class FlowPair:
         self._image1 = np.ascontiguousarray(np.atleast_3d(frame1).astype(np.float32))
         self._shape = frame0.shape
 
-    def at(self, fraction: float) -> NDArray[np.float32]:
-        """The picture at `fraction` (0 to 1) of the way, float32 in the frames' units."""
+    def pictures(self, fractions: Sequence[float]) -> Iterator[NDArray[np.float32]]:
+        """The pictures at these fractions (0 to 1) of the way, float32 in the frames' units, one by one."""
+        return map(self._picture, fractions)
+
+    def _picture(self, fraction: float) -> NDArray[np.float32]:
         step, bands = self._step, self._bands
         field = project(self._forward, self._backward, self._trust0, self._trust1, fraction, step, bands)
         return blend_along(self._image0, self._image1, field, fraction, step, bands).reshape(self._shape)

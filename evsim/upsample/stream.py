@@ -14,6 +14,7 @@ from evsim.media.frame import Frame
 from evsim.upsample.code_values import FULL_SCALE
 from evsim.upsample.config import UpsampleConfig
 from evsim.upsample.interpolator import Interpolator, MovingPair, PreparedPair
+from evsim.upsample.methods import make_interpolator
 
 CutTest = Callable[[NDArray[Any]], bool]
 
@@ -30,8 +31,8 @@ def upsample(
     Source frames come out as the same image object with their source_index; `cut` is set where a cut was
     detected. Interpolated frames have source_index None and the times of `interpolated_times`. Before a cut
     the last frame of the old scene is held instead. Two frames are in memory at a time.
-    interpolator: makes the frames in between in place of optical flow; with `adaptive` its pairs must have
-    `displacement_px` (`MovingPair`).
+    interpolator: makes the frames in between in place of the configured method's; with `adaptive` its pairs
+    must have `displacement_px` (`MovingPair`).
     Raises InputError (at the frame) for a change of size or type, an unknown type, or time that stands still.
     """
     settings = config or UpsampleConfig()
@@ -68,7 +69,7 @@ def _stream(
     _require_image(first)
     cut_before = _cut_test(config)
     cut_before(first.image)
-    chosen = interpolator or _flow_interpolator(config)
+    chosen = interpolator or make_interpolator(config)
     yield first
     previous = first
     for frame in source:
@@ -88,14 +89,6 @@ def _cut_test(config: UpsampleConfig) -> CutTest:
     return CutDetector(config.cut_threshold).cut_before
 
 
-def _flow_interpolator(config: UpsampleConfig) -> Interpolator | None:
-    if config.method == "none" or (config.factor == 1 and not config.adaptive):
-        return None
-    from evsim.upsample.flow import FlowInterpolator  # loads OpenCV and numba
-
-    return FlowInterpolator()
-
-
 def _between(
     frame0: Frame, frame1: Frame, config: UpsampleConfig, interpolator: Interpolator | None
 ) -> Iterator[Frame]:
@@ -109,8 +102,29 @@ def _between(
         return
     pair = interpolator.prepare(frame0.image, frame1.image)
     factor = _factor(pair, config)
-    for k, t_ns in enumerate(interpolated_times(frame0.t_ns, frame1.t_ns, factor), start=1):
-        yield Frame(_finish(pair.at(k / factor), frame0.image.dtype, config), t_ns)
+    times = interpolated_times(frame0.t_ns, frame1.t_ns, factor)
+    if not times:
+        return
+    pictures = iter(pair.pictures([k / factor for k in range(1, factor)]))
+    for k, t_ns in enumerate(times):
+        yield Frame(
+            _finish(_require_picture(next(pictures, None), frame0, k, factor), frame0.image.dtype, config),
+            t_ns,
+        )
+
+
+def _require_picture(
+    picture: NDArray[np.float32] | None, frame: Frame, k: int, factor: int
+) -> NDArray[np.float32]:
+    """What an interpolator gave as picture k after `frame`. Raises InputError unless it fits."""
+    if picture is None:
+        raise InputError(f"the interpolator gave {k} pictures after {frame.t_ns} ns, expected {factor - 1}")
+    if picture.shape != frame.image.shape or picture.dtype != np.float32:
+        raise InputError(
+            f"the interpolator gave a picture of {picture.dtype} {picture.shape} after {frame.t_ns} ns, "
+            f"expected float32 {frame.image.shape}"
+        )
+    return picture
 
 
 def _factor(pair: PreparedPair, config: UpsampleConfig) -> int:

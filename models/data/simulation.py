@@ -45,6 +45,7 @@ from evsim.models.data.stretch import Stretch, Transform
 from evsim.models.data.stretch_dataset import StretchDataset, naming
 from evsim.randomness import RandomDraws
 from evsim.timed_image import TimedImage
+from evsim.upsample import KeptInterpolators
 
 STACKS = (".npy", ".npz")
 HELD_BYTES = 2**30
@@ -151,6 +152,7 @@ class SimulatedDataset(StretchDataset):
         self.paths = training_clips(clips)
         self._tree = self.data.tree()
         self._held: OrderedDict[int, Source] = OrderedDict()
+        self._interpolators = KeptInterpolators()
         self.draws_of(0)  # an impossible configuration is an error here, not in a loader's process
         self._counts = [self._sequences_in(path) for path in self.paths]
         self._ends = np.cumsum([0, *self._counts])
@@ -192,7 +194,10 @@ class SimulatedDataset(StretchDataset):
         with naming(self.describe(index)):
             placement = draw_placement(self.augmentation, (source.width, source.height), draws)
         # One thread: a loader has as many processes as it wants, and a forked one may start no threads.
-        return ClipSimulation(_Placed(source, placement), drawn.chain, seed=drawn.seed, threads=1)
+        interpolator = self._interpolators.get(drawn.chain.upsample)
+        return ClipSimulation(
+            _Placed(source, placement), drawn.chain, seed=drawn.seed, threads=1, interpolator=interpolator
+        )
 
     def _place_of(self, index: int) -> tuple[int, int]:
         """The clip of a sequence, and its first frame in it, of those that settle."""

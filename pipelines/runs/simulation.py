@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,8 +18,9 @@ from evsim.pipelines.runs.job import JobRecord
 from evsim.pipelines.runs.recipe import SourceClip
 from evsim.pipelines.runs.recipes import RECIPES, find_source_clips
 from evsim.pipelines.runs.simulation_estimate import estimate_simulation
-from evsim.pipelines.runs.simulation_job import SimulationJob, drawn_fields, output_names
+from evsim.pipelines.runs.simulation_job import SimulationJob, drawn_fields, loaded_files, output_names
 from evsim.pipelines.simulate import ClipJob, layered_tree, resolve_job
+from evsim.upsample import UpsampleConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +78,19 @@ class SimulationRun:
         """One for each clip that the recipe finds. Raises ConfigError, InputError."""
         found = find_source_clips(self.recipe, self.root, self.fps)
         resolve = _resolver(self.configuration)
+        files = _loader_of_files()
 
         def job(index: int) -> SimulationJob:
             clip = found.clips[index]
             config, drawn = resolve(clip)
-            return SimulationJob(name=clip.name, source=clip.path, folder=folder, config=config, drawn=drawn)
+            return SimulationJob(
+                name=clip.name,
+                source=clip.path,
+                folder=folder,
+                config=config,
+                drawn=drawn,
+                loaded=files(config.upsample),
+            )
 
         return JobList([clip.name for clip in found.clips], job, found.notes)
 
@@ -154,6 +163,21 @@ def _resolver(tree: Tree) -> Callable[[SourceClip], tuple[ClipJob, Tree]]:
         return config, drawn_fields(varying, configuration.to_tree(changed))
 
     return resolve
+
+
+def _loader_of_files() -> Callable[[UpsampleConfig], Mapping[str, str]]:
+    """Tells the files that an upsampling method loads; asks each method once, as that loads its weights."""
+    known: list[tuple[tuple[Any, ...], Mapping[str, str]]] = []
+
+    def files(upsample: UpsampleConfig) -> Mapping[str, str]:
+        asked = (upsample.method, upsample.weights, upsample.part_weights, upsample.options)
+        found = next((files for earlier, files in known if earlier == asked), None)
+        if found is None:
+            found = loaded_files(upsample)
+            known.append((asked, found))
+        return found
+
+    return files
 
 
 def _of_clip(config: ClipJob, clip: SourceClip) -> ClipJob:

@@ -10,12 +10,14 @@ from typing import Any
 
 from evsim import configuration
 from evsim.configuration import Tree
+from evsim.errors import RunError
 from evsim.isp import draw_parameters
 from evsim.media import open_source
 from evsim.pipelines.runs.clip_files import clip_bytes, clip_files
 from evsim.pipelines.runs.fingerprint import content_fingerprint, stated_fingerprint
 from evsim.pipelines.runs.job import Finished, Resources
 from evsim.pipelines.simulate import ClipJob, ClipResult, simulate_clip
+from evsim.upsample import BUILT_IN, UpsampleConfig, decided_by, make_interpolator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +72,17 @@ class SimulationJob:
         source = open_source(self.source, selection=self.config.selection, transfer=self.config.transfer)
         output = self.folder / self.outputs[0]
         result = simulate_clip(source, output, self.config, overwrite=True)
+        if dict(result.files) != dict(self.loaded):
+            raise RunError(
+                f"{self.name}: a file that upsampling method {self.config.upsample.method} loads is another "
+                "than when the run was planned; run again when it is complete"
+            )
         return Finished(facts=self._facts(result), seconds=result.seconds)
 
     def _decided_by(self) -> Tree:
         # Without files as it always was, so that what was done before stays done.
-        loaded = {"files": dict(self.loaded)} if self.loaded else {}
-        return {"configuration": configuration.to_tree(self.config), **loaded}
+        tree = configuration.to_tree(self.config)
+        return {"configuration": {**tree, "upsample": decided_by(tree["upsample"], self.loaded)}}
 
     def _facts(self, result: ClipResult) -> Tree:
         drawn = draw_parameters(self.config.isp, self.config.seed, self.config.clip)
@@ -100,6 +107,14 @@ BLANK_FACTS: Mapping[str, Any] = {
 
 events, on_events, labels: counts. parameters: every number that was drawn for the clip.
 """
+
+
+def loaded_files(upsample: UpsampleConfig) -> Mapping[str, str]:
+    """SHA-256 of every file that an upsampling method loads, by name. Raises InputError, ConfigError."""
+    if upsample.method in BUILT_IN:
+        return {}
+    interpolator = make_interpolator(upsample)
+    return {} if interpolator is None else interpolator.files
 
 
 def output_names(clip: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from upsample_scenes import disc_over_background, moving_texture, psnr, to_bytes
+from upsample_scenes import disc_over_background, moving_texture, picture_at, psnr, to_bytes
 
 from evsim.upsample import BlendedPair, MovingPair
 from evsim.upsample.dense_flow import dense_flow
@@ -29,9 +29,9 @@ def test_known_motion_is_met_far_better_than_by_blending(name):
     frame0, frame1 = to_bytes(scene(0)), to_bytes(scene(1))
     flow, blend = FlowInterpolator().prepare(frame0, frame1), BlendedPair(frame0, frame1)
     for fraction in (0.125, 0.5, 0.75):
-        reached = psnr(flow.at(fraction), scene(fraction))
+        reached = psnr(picture_at(flow, fraction), scene(fraction))
         assert reached > least
-        assert reached > psnr(blend.at(fraction), scene(fraction)) + 8
+        assert reached > psnr(picture_at(blend, fraction), scene(fraction)) + 8
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
@@ -42,13 +42,13 @@ def test_dark_linear_light_is_matched_as_well_as_code_values(dtype):
         return moving_texture(time, velocity=(6, -2)) / 255 * 0.02
 
     pair = FlowInterpolator().prepare((dark(0) * full).astype(dtype), (dark(1) * full).astype(dtype))
-    assert psnr(pair.at(0.5) / full / 0.02 * 255, dark(0.5) / 0.02 * 255) > 40
+    assert psnr(picture_at(pair, 0.5) / full / 0.02 * 255, dark(0.5) / 0.02 * 255) > 40
 
 
 def test_equal_frames_stay_bit_equal():
     image = to_bytes(moving_texture(0))
     pair = FlowInterpolator().prepare(image, image.copy())
-    assert all(np.array_equal(pair.at(fraction), image) for fraction in (0.125, 0.3, 0.9))
+    assert all(np.array_equal(picture_at(pair, fraction), image) for fraction in (0.125, 0.3, 0.9))
     assert pair.displacement_px() == 0
 
 
@@ -59,35 +59,45 @@ def test_resting_parts_beside_a_moving_one_stay_bit_equal():
     far = np.hypot(x - 74, y - 70) > 56
     assert far.mean() > 0.4
     for fraction in (0.25, 0.5, 0.875):
-        assert np.array_equal(pair.at(fraction)[far], frame0[far].astype(np.float32))
+        assert np.array_equal(picture_at(pair, fraction)[far], frame0[far].astype(np.float32))
 
 
 def test_a_change_of_light_without_motion_is_blended():
     frame0 = to_bytes(moving_texture(0) * 0.8)
     frame1 = to_bytes(frame0 * 1.1)
-    blend = BlendedPair(frame0, frame1).at(0.4)
-    assert np.abs(FlowInterpolator().prepare(frame0, frame1).at(0.4) - blend).mean() < 0.2
+    blend = picture_at(BlendedPair(frame0, frame1), 0.4)
+    assert np.abs(picture_at(FlowInterpolator().prepare(frame0, frame1), 0.4) - blend).mean() < 0.2
 
 
 def test_values_stay_within_those_of_the_two_frames():
     frame0, frame1 = (to_bytes(disc_over_background(t, (20, -13))) for t in (0, 1))
-    between = FlowInterpolator().prepare(frame0, frame1).at(0.5)
+    between = picture_at(FlowInterpolator().prepare(frame0, frame1), 0.5)
     assert min(frame0.min(), frame1.min()) <= between.min()
     assert between.max() <= max(frame0.max(), frame1.max())
 
 
 def test_both_directions_of_time_give_the_same_picture():
     frame0, frame1 = (to_bytes(disc_over_background(t, (9, 4))) for t in (0, 1))
-    onward = FlowInterpolator().prepare(frame0, frame1).at(0.25)
-    back = FlowInterpolator().prepare(frame1, frame0).at(0.75)
+    onward = picture_at(FlowInterpolator().prepare(frame0, frame1), 0.25)
+    back = picture_at(FlowInterpolator().prepare(frame1, frame0), 0.75)
     assert np.abs(onward - back).max() < 0.01
 
 
 def test_colour_moves_as_its_luma_does():
     images = [to_bytes(moving_texture(t, velocity=(5, 3))) for t in (0, 1)]
-    grey = FlowInterpolator().prepare(*images).at(0.5)
-    colour = FlowInterpolator().prepare(*[np.stack([image] * 3, axis=-1) for image in images]).at(0.5)
+    grey = picture_at(FlowInterpolator().prepare(*images), 0.5)
+    colour = picture_at(
+        FlowInterpolator().prepare(*[np.stack([image] * 3, axis=-1) for image in images]), 0.5
+    )
     assert np.array_equal(colour, np.stack([grey] * 3, axis=-1))
+
+
+def test_pictures_asked_for_at_once_are_those_asked_for_one_by_one():
+    frame0, frame1 = (to_bytes(disc_over_background(t, (9, 4))) for t in (0, 1))
+    for pair in (FlowInterpolator().prepare(frame0, frame1), BlendedPair(frame0, frame1)):
+        together = list(pair.pictures([0.25, 0.5, 0.875]))
+        for picture, fraction in zip(together, (0.25, 0.5, 0.875), strict=True):
+            assert np.array_equal(picture, picture_at(pair, fraction))
 
 
 def test_the_same_bytes_come_from_any_number_of_threads(monkeypatch):
@@ -99,7 +109,7 @@ def test_the_same_bytes_come_from_any_number_of_threads(monkeypatch):
         for threads in (1, 2, 5):
             cv2.setNumThreads(threads)
             pair = FlowInterpolator(threads).prepare(frame0, frame1)
-            results.add(pair.at(0.4).tobytes() + np.float64(pair.displacement_px()).tobytes())
+            results.add(picture_at(pair, 0.4).tobytes() + np.float64(pair.displacement_px()).tobytes())
     finally:
         cv2.setNumThreads(before)
     assert len(results) == 1

@@ -24,17 +24,22 @@ from evsim.upsample import BlendedPair, UpsampleConfig, adaptive_factor, interpo
 class Blend:
     """The plainest interpolator, without a motion to adapt to."""
 
-    def __init__(self):
-        self.pairs = 0
+    def __init__(self, count=None):
+        self.files = {}
+        self.pairs, self.count, self.asked = 0, count, []
 
     def prepare(self, frame0, frame1):
         self.pairs += 1
-        return OnlyAt(BlendedPair(frame0, frame1))
+        return OnlyPictures(BlendedPair(frame0, frame1), self)
 
 
-class OnlyAt:
-    def __init__(self, pair):
-        self.at = pair.at
+class OnlyPictures:
+    def __init__(self, pair, owner):
+        self.pair, self.owner = pair, owner
+
+    def pictures(self, fractions):
+        self.owner.asked.append(list(fractions))
+        return list(self.pair.pictures(fractions))[: self.owner.count]
 
 
 def moving(count, dtype=np.uint8, colour=False):
@@ -162,6 +167,38 @@ def test_a_callable_interpolator_replaces_the_flow():
     expected = np.rint((source[0].image.astype(float) + source[1].image) / 2)
     assert blend.pairs == 2
     assert np.abs(frames[1].image - expected).max() <= 1
+
+
+def test_all_pictures_of_a_pair_are_asked_for_at_once():
+    blend = Blend()
+    list(upsample(moving(3), UpsampleConfig(factor=4), interpolator=blend))
+    assert blend.asked == [[0.25, 0.5, 0.75]] * 2
+
+
+def test_pictures_are_taken_as_they_are_wanted():
+    made = []
+
+    class Lazy(Blend):
+        def prepare(self, frame0, frame1):
+            pair = BlendedPair(frame0, frame1)
+
+            class Counted:
+                def pictures(self, fractions):
+                    for picture in pair.pictures(fractions):
+                        made.append(picture)
+                        yield picture
+
+            return Counted()
+
+    stream = upsample(moving(2), UpsampleConfig(factor=32), interpolator=Lazy())
+    for _ in range(4):
+        next(stream)
+    assert len(made) == 3
+
+
+def test_an_interpolator_that_gives_too_few_pictures_is_refused():
+    with pytest.raises(InputError, match="gave 2 pictures after 7 ns, expected 3"):
+        list(upsample(moving(2), UpsampleConfig(factor=4), interpolator=Blend(count=2)))
 
 
 @pytest.mark.parametrize(

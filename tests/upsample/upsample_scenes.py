@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evsim.media.frame import Frame
+from evsim.upsample import PreparedPair
 
 
 def texture(x: NDArray[np.float64], y: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
@@ -61,3 +62,9 @@ def psnr(image: NDArray, reference: NDArray) -> float:
     """Peak signal-to-noise ratio in dB for a peak of 255."""
     error = np.mean((np.asarray(image, float) - np.asarray(reference, float)) ** 2)
     return float(10 * np.log10(255**2 / error))
+
+
+def picture_at(pair: PreparedPair, fraction: float) -> NDArray:
+    """The one picture of a prepared pair at a fraction of the way."""
+    (picture,) = pair.pictures([fraction])
+    return picture
