@@ -82,7 +82,9 @@ def train(network: str, recordings: tuple[str, ...], output: Path | None, **opti
 
     if output is None and not options["dry_run"]:
         raise click.UsageError("--output is needed: the folder of the run")
-    run = prepare(network, _tree(network, recordings, output, options))
+    run = prepare(
+        network, _tree(network, recordings, output, options), resumed=output if options["resume"] else None
+    )
     if options["dry_run"]:
         print_result(plan(run, options["overfit"]), title=f"train {network}: plan")
         return
@@ -113,6 +115,7 @@ def _tree(
     """The configuration: that of the resumed run, the file, --set, then the other options."""
     from evsim import configuration
     from evsim.models.training.packaged import read_configuration
+    from evsim.models.training.runs import lay_over
 
     tree: dict[str, Any] = {}
     written = output / "config.yaml" if output is not None else None
@@ -121,8 +124,8 @@ def _tree(
             raise click.UsageError(f"--resume: no training run in {output}; leave it out to start one")
         tree = configuration.read_file(written)
     if options["config_file"]:
-        tree = configuration.merge(tree, read_configuration(options["config_file"], network))
-    tree = configuration.merge(tree, configuration.parse_overrides(options["overrides"]))
+        tree = lay_over(tree, read_configuration(options["config_file"], network))
+    tree = lay_over(tree, configuration.parse_overrides(options["overrides"]))
     if options["overfit"] is None:
         options["overfit"] = tree.get("overfit")
     training = {name: options[name] for name in ("steps", "device", "devices", "workers", "seed")}
@@ -140,4 +143,4 @@ def _tree(
         given["task_name"] = options["task"]
     if options["weights"] is not None:
         given["initial_weights"] = options["weights"]
-    return configuration.merge(tree, given)
+    return lay_over(tree, given)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors.torch import save as to_bytes
 from torch import nn
 
 from evsim.errors import InputError
 from evsim.files import atomic_output
 from evsim.models.training.configuration import FREE_ON_RESUME
 from evsim.models.weights.checkpoints import save
+from evsim.models.weights.safetensors_files import write_safetensors
 
 Tree = dict[str, Any]
 
@@ -80,9 +80,8 @@ def write_weights(network: nn.Module, path: Path) -> None:
     if hasattr(network, "name") and hasattr(network, "config"):
         save(network, path, overwrite=True)
         return
-    state = {key: value.detach().cpu().contiguous().clone() for key, value in network.state_dict().items()}
     with atomic_output(path, overwrite=True) as temporary:
-        temporary.write_bytes(to_bytes(state))
+        write_safetensors(temporary, network.state_dict(), {})
 
 
 def require_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

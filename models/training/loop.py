@@ -13,7 +13,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,8 +36,9 @@ from evsim.models.data.dataset import (
     size_of,
 )
 from evsim.models.device import choose_device
-from evsim.models.training.averages import Averages
+from evsim.models.training.averages import Averages, gather
 from evsim.models.training.configuration import TrainingConfig
+from evsim.models.training.finite import FiniteCheck, describe_samples, norm_of_gradients
 from evsim.models.training.folder import TrainingFolder, require_same, write_weights
 from evsim.models.training.interruption import StopSignals
 from evsim.models.training.optimizers import make_optimizer, set_learning_rate
@@ -120,6 +121,7 @@ def train(
     if overfit is not None:
         few = FirstSamples(datasets.train, overfit)
         datasets = Datasets(few, few)
+    config = config.in_steps(size_of(datasets.train))
     fabric = make_fabric(config)
     tree = {**(description or {}), "training": configuration.to_tree(config)}
     if overfit is not None:
@@ -179,23 +181,19 @@ def _train(
         return loop.run(stop, report)
 
 
-class _Sealed:
-    """A batch that Fabric passes on as it is: mixed precision would round event times and targets."""
-
-    def __init__(self, content: Any) -> None:
-        self.content = content
-
-
 class _Step(nn.Module):
-    """The task behind one forward call, as the exchange of gradients needs it."""
+    """The pieces of a task behind one forward call each, as the exchange of gradients needs it.
+
+    It takes an iterator and not the batch, so Fabric passes the batch on as it is: mixed precision would
+    round event times and targets.
+    """
 
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.task = task
 
-    def forward(self, batch: _Sealed) -> Outcome:
-        outcome: Outcome = self.task(batch.content)
-        return outcome
+    def forward(self, pieces: Iterator[Outcome]) -> Outcome | None:
+        return next(pieces, None)
 
 
 class Loop:
@@ -227,6 +225,7 @@ class Loop:
         self.wrapped: Any = fabric.setup_optimizers(self.optimizer)
         self.reached = Reached()
         self.figures, self.since_validation = Averages(), Averages()
+        self.finite = FiniteCheck(fabric.global_rank)
         self.recorder: Recorder | None = None
         self.stopped_early = False
 
@@ -264,26 +263,71 @@ class Loop:
     def _take_step(self, batches: Iterator[Any]) -> None:
         """One step of the optimiser."""
         config, fabric, step = self.config, self.fabric, self.reached.step
-        rate = set_learning_rate(self.optimizer, config, step)
+        rate = set_learning_rate(self.optimizer, config, step, self.samples)
         figures: dict[str, Tensor] = {"learning_rate": torch.tensor(rate, dtype=torch.float64)}
         self.wrapped.zero_grad()
+        losses = []
         for part in range(1, config.accumulation + 1):
             batch = fabric.to_device(next(batches))
-            # After the batch is there: a data set may seed the generators while it is loaded.
-            self._seed(f"{step}/{part}", "training step")
-            with fabric.no_backward_sync(self.step, enabled=part < config.accumulation):
-                outcome: Outcome = self.step(_Sealed(batch))
-                fabric.backward(outcome.loss / config.accumulation)
-            self._count({"loss": outcome.loss, **outcome.metrics}, 1 / config.accumulation)
+            found = self._compute(batch, part)
+            losses.append(found["loss"])
+            self._count(found, 1 / config.accumulation)
+        norm: Tensor | None = None
         if config.clip_norm is not None:
             norm = fabric.clip_gradients(
                 self.step, self.wrapped, max_norm=config.clip_norm, error_if_nonfinite=False
             )
             if norm is not None:
                 figures["gradient_norm"] = norm
+        self._check(torch.stack(losses).mean(), norm)
         self.wrapped.step()
         self._count(figures, 1.0)
         self.reached.step += 1
+
+    def _compute(self, batch: Any, part: int) -> dict[str, Tensor]:
+        """Add the gradients of one part of a step; its loss and metrics, the sums over its pieces."""
+        config, fabric, step = self.config, self.fabric, self.reached.step
+        several = type(self.task).pieces is not Task.pieces
+        last = part == config.accumulation
+        pieces, number = iter(self.task.pieces(batch)), 0
+        sums: dict[str, Tensor] = {}
+        while True:
+            # After the batch is there: a data set may seed the generators while it is loaded.
+            self._seed(f"{step}/{part}" + (f"/{number}" if number else ""), "training step")
+            # Which piece is the last is known only after it.
+            with fabric.no_backward_sync(self.step, enabled=several or not last):
+                outcome: Outcome | None = self.step(pieces)
+                if outcome is None:
+                    break
+                fabric.backward(outcome.loss / config.accumulation)
+            for name, value in {"loss": outcome.loss, **outcome.metrics}.items():
+                sums[name] = sums[name] + value.detach() if name in sums else value.detach()
+            number += 1
+            if not several:
+                break
+            del outcome  # and with it what is left of the piece's graph, before the next one is made
+        if not sums:
+            raise InputError(f"{type(self.task).__name__}.pieces gives no piece of a batch, expected one")
+        if several and last and fabric.world_size > 1:
+            self._exchange_gradients()
+        return sums
+
+    def _exchange_gradients(self) -> None:
+        """Average what the pieces added over the processes: by the backward pass of a loss that is 0."""
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        nothing = Outcome(torch.stack([p.sum() * 0 for p in trained]).sum(), {})
+        outcome: Outcome = self.step(iter([nothing]))
+        self.fabric.backward(outcome.loss)
+
+    def _check(self, loss: Tensor, norm: Tensor | None) -> None:
+        """Note whether the step is finite; on the CPU, alone, end the run before it is taken if not."""
+        if self.config.precision == "16-mixed":
+            norm = None  # its scale is found by overflows
+        elif norm is None:
+            norm = norm_of_gradients(p for group in self.optimizer.param_groups for p in group["params"])
+        self.finite.note(self.reached.step, loss, norm)
+        if self.fabric.world_size == 1 and self.fabric.device.type == "cpu":
+            self._require_finite_steps()
 
     def _seed(self, what: str, purpose: str) -> None:
         seed_generators(derive_key(self.config.seed, f"{what}/{self.fabric.global_rank}", purpose))
@@ -306,7 +350,7 @@ class Loop:
     def _log(self) -> None:
         means = self.figures.means(self.fabric)
         self.figures.clear()
-        self._require_finite(means["loss"])
+        self._require_finite_steps()
         self.reached.train = means
         if self.recorder is not None:
             self.recorder.write(self.reached.step, self._epoch(), TRAIN, means)
@@ -317,6 +361,7 @@ class Loop:
         due = step % self.config.validate_every == 0 or step == self.config.steps
         if not due or self.reached.validated == step:
             return None
+        self._require_finite_steps()
         if self.datasets.validation is None:
             figures = self.since_validation.means(self.fabric)
         else:
@@ -370,7 +415,11 @@ class Loop:
                 f"training.monitor = {config.monitor!r}, but the figures are {', '.join(sorted(figures))}"
             )
         value = figures[config.monitor]
-        self._require_finite(value, config.monitor)
+        if not math.isfinite(value):
+            raise RunError(
+                f"the {config.monitor} of the validation is {value} in step {reached.step}; "
+                f"{self._how_to_go_on()}"
+            )
         if reached.best is None or (value > reached.best if config.maximize else value < reached.best):
             reached.best, reached.best_step, reached.worse = value, reached.step, 0
             if self.fabric.is_global_zero:
@@ -389,18 +438,33 @@ class Loop:
         number = torch.tensor(received, device=self.fabric.device)
         return int(self.fabric.all_reduce(number, reduce_op="max"))  # type: ignore[arg-type]
 
-    def _require_finite(self, value: float, name: str = "loss") -> None:
-        if not math.isfinite(value):
-            raise RunError(
-                f"the {name} is {value} by step {self.reached.step}; the state before is kept in "
-                f"{self.folder.path}: lower training.learning_rate, or set training.clip_norm"
-            )
+    def _require_finite_steps(self) -> None:
+        """RunError that names the first step that was not finite in any process; all must call this."""
+        found = [broken for broken in gather(self.fabric, self.finite.first()) if broken is not None]
+        if not found:
+            return
+        first = min(found, key=lambda broken: broken.step)
+        share = replace(self.share, process=first.process)
+        batches = StepSampler(self.samples, self.config.seed, share, first.step, first.step + 1)
+        keys = [key for part in batches for key in part]
+        samples, is_cause = describe_samples(self.datasets.train, self.config.seed, keys)
+        norm = "" if first.norm is None else f", the norm of the gradient {first.norm:.4g},"
+        raise RunError(
+            f"the loss is {first.loss:.4g}{norm} in step {first.step + 1}, {samples}; each is made again by "
+            "evsim.models.data.dataset.load_sample(dataset, "
+            f"{self.config.seed}, SampleKey(epoch, index)); {self._how_to_go_on(is_cause)}"
+        )
+
+    def _how_to_go_on(self, sample_is_cause: bool = False) -> str:
+        ways = "lower training.learning_rate, or set training.clip_norm"
+        if sample_is_cause:
+            ways = "mend the sample or leave it out"
+        return f"the state before is kept in {self.folder.path}: {ways}"
 
     def save(self) -> None:
         """Write last.safetensors and the state, which holds the same weights."""
         figures, since = self.figures.state(self.fabric), self.since_validation.state(self.fabric)
-        total, weight = figures.get("loss", (0.0, 1.0))
-        self._require_finite(total / weight)
+        self._require_finite_steps()
         if self.fabric.is_global_zero:
             write_weights(self.task.network, self.folder.last)
             write_state(

@@ -8,7 +8,7 @@ import torch
 from torch.optim import Optimizer
 
 from evsim.errors import InputError
-from evsim.models.training.configuration import TrainingConfig, learning_rate_factor
+from evsim.models.training.configuration import TrainingConfig, first_beta, learning_rate_factor
 
 
 def make_optimizer(groups: list[dict[str, Any]], config: TrainingConfig) -> Optimizer:
@@ -22,9 +22,17 @@ def make_optimizer(groups: list[dict[str, Any]], config: TrainingConfig) -> Opti
     return kind(groups, betas=config.betas, amsgrad=config.amsgrad, **shared)
 
 
-def set_learning_rate(optimizer: Optimizer, config: TrainingConfig, step: int) -> float:
-    """Give every group the learning rate of a step; returns that of a group without a scale."""
-    rate = config.learning_rate * learning_rate_factor(config, step)
+def set_learning_rate(optimizer: Optimizer, config: TrainingConfig, step: int, samples: int) -> float:
+    """Give every group the learning rate of a step; returns that of a group without a scale.
+
+    samples: of an epoch. A schedule that moves the first beta sets it, too.
+    """
+    rate = config.learning_rate * learning_rate_factor(config, step, samples)
+    beta = first_beta(config, step, samples)
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("scale", 1.0)
+        if beta is not None and "betas" in group:
+            group["betas"] = (beta, group["betas"][1])
+        elif beta is not None:
+            group["momentum"] = beta
     return rate

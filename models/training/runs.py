@@ -18,10 +18,13 @@ from evsim.models import registry
 from evsim.models.data.dataset import FirstSamples, Share, StepSampler, make_loader, seed_generators, size_of
 from evsim.models.device import choose_device
 from evsim.models.training.configuration import TrainingConfig
-from evsim.models.training.loop import Report, TrainingResult, train
+from evsim.models.training.folder import TrainingFolder
+from evsim.models.training.loop import TrainingResult, train
 from evsim.models.training.task import Datasets, Task, TaskEntry
 from evsim.models.weights.checkpoints import network_of, read_checkpoint
-from evsim.models.weights.published import find_weights
+from evsim.models.weights.parts import fill_part
+from evsim.models.weights.published import find_weights, published_weights, recognise
+from evsim.progress import Report
 from evsim.randomness import derive_key
 from evsim.registry import nearest
 
@@ -33,7 +36,7 @@ class TrainingRun:
     """A network that is ready to be trained.
 
     name: of the network. task, datasets, training: what `train` takes. description: the resolved
-    configuration, which `prepare` reads back.
+    configuration, which `prepare` reads back. notes: what was taken from which file of weights.
     """
 
     name: str
@@ -41,6 +44,7 @@ class TrainingRun:
     datasets: Datasets
     training: TrainingConfig
     description: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
     def train(
         self,
@@ -65,13 +69,15 @@ class TrainingRun:
         )
 
 
-def prepare(name: str, tree: Mapping[str, Any]) -> TrainingRun:
+def prepare(name: str, tree: Mapping[str, Any], *, resumed: Path | None = None) -> TrainingRun:
     """The run that a configuration describes: network made or loaded, data found and counted.
 
     tree: sections network, task, data, training, each the fields of its dataclass; task_name, where the
     network has several and not the first is meant; and initial_weights: a weight file, or a name of
-    `evsim weights list`, to start from. Raises ConfigError for unknown sections, fields and values,
-    InputError for data that is not there or empty and networks that cannot be trained.
+    `evsim weights list`, to start from, or a mapping of such by the part of the network that each fills.
+    resumed: folder of a run that goes on; where it has a state, initial weights are not read again.
+    Raises ConfigError for unknown sections, fields and values, InputError for data that is not there or empty
+    and networks that cannot be trained.
     """
     unknown = [section for section in tree if section not in (*SECTIONS, "name", "overfit")]
     if unknown:
@@ -81,17 +87,13 @@ def prepare(name: str, tree: Mapping[str, Any]) -> TrainingRun:
     entry, task_name = registry.entry(name), tree.get("task_name")
     found = task_entry(name, task_name)
     tree = _with_draws_made(tree, name)
-    fields = configuration.merge(found.training, tree.get("training") or {})
-    training = configuration.build(TrainingConfig, fields, "training")
+    fields = lay_over({"training": found.training}, {"training": tree.get("training") or {}})
+    training = configuration.build(TrainingConfig, fields["training"], "training")
     task_config: Any = configuration.build(found.config, tree.get("task") or {}, "task")
     data: Any = configuration.build(found.data, tree.get("data") or {}, "data")
-    weights = tree.get("initial_weights")
-    hyper = tree.get("network") or {}
+    weights = _weights_of(tree)
     seed_generators(derive_key(training.seed, name, "initial weights"))
-    if weights is None:
-        network = entry.create(configuration.build(entry.config, hyper, "network"))
-    else:
-        network = network_of(read_checkpoint(find_weights(str(weights), name)), name, hyper)
+    network, notes = _make_network(name, weights, tree.get("network") or {}, resumed)
     return TrainingRun(
         name=name,
         task=found.create(network, task_config),
@@ -103,10 +105,57 @@ def prepare(name: str, tree: Mapping[str, Any]) -> TrainingRun:
             "network": configuration.to_tree(network.config),
             "task": configuration.to_tree(task_config),
             "data": configuration.to_tree(data),
-            "initial_weights": None if weights is None else str(weights),
+            "initial_weights": weights,
             "training": configuration.to_tree(training),
         },
+        notes=notes,
     )
+
+
+def lay_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> configuration.Tree:
+    """`over` laid over `base`, branch by branch; steps given above displace epochs given below."""
+    merged = configuration.merge(base, over)
+    given = over.get("training") or {}
+    if "steps" in given and "epochs" not in given and "epochs" in (merged.get("training") or {}):
+        merged["training"] = {**merged["training"], "epochs": None}
+    return merged
+
+
+def _weights_of(tree: Mapping[str, Any]) -> str | dict[str, str] | None:
+    weights = tree.get("initial_weights")
+    if isinstance(weights, Mapping):
+        return {str(prefix): str(file) for prefix, file in weights.items()}
+    return None if weights is None else str(weights)
+
+
+def _make_network(
+    name: str, weights: str | dict[str, str] | None, hyper: Mapping[str, Any], resumed: Path | None
+) -> tuple[Any, tuple[str, ...]]:
+    """The network of a run, and notes on its initial weights."""
+    entry = registry.entry(name)
+    folder = None if resumed is None else TrainingFolder(resumed)
+    if folder is not None and folder.state.is_file():
+        # Its state holds the weights, its configuration what their file said of the network.
+        written = configuration.read_file(folder.config).get("network") or {}
+        hyper = configuration.merge(written, hyper)
+        return entry.create(configuration.build(entry.config, hyper, "network")), ()
+    files = dict(weights) if isinstance(weights, dict) else {} if weights is None else {"": weights}
+    whole = files.pop("", None)
+    if whole is None:
+        network = entry.create(configuration.build(entry.config, hyper, "network"))
+    else:
+        network = network_of(read_checkpoint(find_weights(whole, name)), name, hyper)
+    return network, tuple(_fill(network, name, prefix, file) for prefix, file in files.items())
+
+
+def _fill(network: Any, name: str, prefix: str, file: str) -> str:
+    """A file, ours or a published one of this or of another network, into one part of the network."""
+    known = published_weights()
+    path = find_weights(file, known[file].network if file in known else name)
+    published = recognise(path)
+    networks = [name] if published is None else [name, known[published].network]
+    conversions = [registry.entry(other).from_published for other in dict.fromkeys(networks)]
+    return fill_part(network, name, prefix, read_checkpoint(path), conversions)
 
 
 def _with_draws_made(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -139,17 +188,19 @@ def task_entry(name: str, task: str | None = None) -> TaskEntry:
 
 def plan(run: TrainingRun, overfit: int | None = None) -> dict[str, Any]:
     """What a run would do, with one step computed in this process and thrown away; nothing is written."""
-    config, device = run.training, choose_device(run.training.device)
+    device = choose_device(run.training.device)
     data = run.datasets.train if overfit is None else FirstSamples(run.datasets.train, overfit)
     samples = size_of(data)
+    config = run.training.in_steps(samples)
     share = Share(batch_size=config.batch_size // (config.devices * config.nodes), parts=config.accumulation)
     batch = next(iter(make_loader(data, StepSampler(samples, config.seed, share, 0, 1), config.seed)))
     task = run.task.to(device)
     task.train()
     begin = time.monotonic()
-    outcome = task(_placed(batch, device))
-    outcome.loss.backward()
-    loss = float(outcome.loss.detach())
+    loss = 0.0
+    for outcome in task.pieces(_placed(batch, device)):
+        outcome.loss.backward()
+        loss += float(outcome.loss.detach())
     seconds = (time.monotonic() - begin) * config.accumulation
     parameters = [p.numel() for group in task.parameter_groups() for p in group["params"]]
     validation = run.datasets.validation
@@ -160,11 +211,13 @@ def plan(run: TrainingRun, overfit: int | None = None) -> dict[str, Any]:
         "train_samples": samples,
         "validation_samples": 0 if validation is None else size_of(validation),
         "batch": _shapes(batch),
+        **_rates(config),
         "steps": config.steps,
         "epochs": config.steps * config.batch_size / samples,
         "loss_of_first_part": loss,
         "state_bytes": 4 * sum(parameters) * (4 if config.amsgrad else 3),
         "hours_estimated": seconds * config.steps / 3600,
+        **_notes(run),
     }
 
 
@@ -175,6 +228,7 @@ def summarize(run: TrainingRun, result: TrainingResult) -> dict[str, Any]:
         "ended": result.ended,
         "steps": result.steps,
         "epochs": result.epochs,
+        **_rates(run.training),
         "train": dict(result.train),
         "validation": dict(result.validation),
         f"best_{result.monitor}": result.best,
@@ -183,7 +237,22 @@ def summarize(run: TrainingRun, result: TrainingResult) -> dict[str, Any]:
         "steps_per_second": result.steps_per_second,
         "weights": str(weights),
         "next": next_command(run, weights),
+        **_notes(run),
     }
+
+
+def _rates(config: TrainingConfig) -> dict[str, Any]:
+    """Samples of a step and how they are divided; the rate is the same however they are."""
+    devices = config.devices * config.nodes
+    part = config.batch_size // (devices * config.accumulation)
+    return {
+        "effective_batch": f"{config.batch_size} = {part} x {devices} devices x {config.accumulation} parts",
+        "learning_rate": config.learning_rate,
+    }
+
+
+def _notes(run: TrainingRun) -> dict[str, Any]:
+    return {"initial_weights": list(run.notes)} if run.notes else {}
 
 
 def next_command(run: TrainingRun, weights: Path) -> str:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from evsim.errors import FormatError, InputError
 from evsim.files import atomic_output
+from evsim.models.weights.safetensors_files import write_safetensors
 
 VERSION = 1
 
@@ -24,7 +24,7 @@ def write_state(path: Path, tree: dict[str, Any]) -> None:
     tensors: dict[str, Tensor] = {}
     text = json.dumps({"version": VERSION, "tree": _encode(tree, "", tensors)})
     with atomic_output(path, overwrite=True) as temporary:
-        temporary.write_bytes(to_bytes(tensors, {"evsim.training": text}))
+        write_safetensors(temporary, tensors, {"evsim.training": text})
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -48,8 +48,7 @@ def read_state(path: Path) -> dict[str, Any]:
 def _encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """JSON of a value, its kind beside it, since JSON has neither tensors, tuples nor keys of numbers."""
     if isinstance(value, Tensor):
-        # A copy, because safetensors refuses two names of one tensor.
-        tensors[name] = value.detach().cpu().contiguous().clone()
+        tensors[name] = value.detach()
         return ["tensor", name]
     if isinstance(value, dict):
         pairs = [[key, _encode(item, f"{name}.{key}".lstrip("."), tensors)] for key, item in value.items()]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+
+from evsim.errors import InputError
 
 
 class Outcome(NamedTuple):
@@ -24,29 +25,42 @@ class Outcome(NamedTuple):
     metrics: dict[str, Tensor]
 
 
-class Task(nn.Module, ABC):
-    """A network together with what training it means.
+class Task(nn.Module):
+    """A network together with what training it means; a subclass has `forward` or `pieces`.
 
     network: what is trained and saved. Losses that are networks themselves become submodules too, so that
-    they move to the device; they stay in evaluation mode, and only `network` is saved.
+    they move to the device; they are in evaluation mode always, and only `network` is saved.
     """
 
     network: nn.Module
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
+        if type(self).forward is Task.forward and type(self).pieces is Task.pieces:
+            raise TypeError(f"{type(self).__name__} has neither forward nor pieces: no training step")
         self.network = network
 
-    @abstractmethod
     def forward(self, batch: Any) -> Outcome:
         """The training step of a batch; it unrolls sequences and carries recurrent state itself.
 
-        Random draws come from torch's generators, which are seeded for every step.
+        Random draws come from torch's generators, which are seeded for every step. By default the sum of
+        the pieces.
         """
+        return add_outcomes(self.pieces(batch))
+
+    def pieces(self, batch: Any) -> Iterator[Outcome]:
+        """The training step in pieces, one backward pass each as it comes; by default one, `self(batch)`.
+
+        For sequences too long for the memory of one pass (truncated back-propagation): a piece starts from
+        the state that the one before left, detached, so its graph is freed before the next one is made.
+        Losses and metrics of the pieces are shares: added up they are those of the batch, means over its
+        samples. The optimiser takes one step for all pieces; draws are seeded for each.
+        """
+        yield self(batch)
 
     def validate(self, batch: Any) -> dict[str, Tensor]:
         """Figures of a validation batch, means over its samples; those of the training step by default."""
-        outcome = self(batch)
+        outcome = add_outcomes(self.pieces(batch))
         return {"loss": outcome.loss, **outcome.metrics}
 
     def pictures(self, batch: Any) -> list[NDArray[np.uint8]]:
@@ -68,10 +82,30 @@ class Task(nn.Module, ABC):
         """Take back what `own_state` gave when the run was stopped."""
 
     def train(self, mode: bool = True) -> Task:
-        """Set the mode of the network alone; losses keep theirs."""
+        """Set the mode of the network alone; losses are in evaluation mode."""
         self.training = mode
+        for loss in self.children():
+            loss.eval()
         self.network.train(mode)
         return self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if isinstance(value, nn.Module) and all(value is not part for part in self.network.modules()):
+            value.eval()
+
+
+def add_outcomes(pieces: Iterable[Outcome]) -> Outcome:
+    """The sum of losses and metrics. Raises InputError where there is none."""
+    loss: Tensor | None = None
+    metrics: dict[str, Tensor] = {}
+    for outcome in pieces:
+        loss = outcome.loss if loss is None else loss + outcome.loss
+        for name, value in outcome.metrics.items():
+            metrics[name] = metrics[name] + value if name in metrics else value
+    if loss is None:
+        raise InputError("a training step of no pieces; Task.pieces must yield at least one Outcome")
+    return Outcome(loss, metrics)
 
 
 @dataclass(frozen=True)

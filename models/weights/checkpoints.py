@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 from torch import nn
 
 from evsim import configuration
@@ -24,6 +23,7 @@ from evsim.errors import CheckpointError, FormatError, InputError
 from evsim.files import atomic_output
 from evsim.models.device import choose_device
 from evsim.models.registry import entry, from_config, from_published
+from evsim.models.weights.safetensors_files import write_safetensors
 from evsim.models.weights.state import (
     PARALLEL_PREFIXES,
     PublishedState,
@@ -116,11 +116,8 @@ def save(network: nn.Module, path: str | os.PathLike[str], *, overwrite: bool = 
         "version": VERSION,
     }
     state = strip_prefixes(network.state_dict(), PARALLEL_PREFIXES)
-    # Copies, because safetensors refuses two names of one tensor.
-    state = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
     with atomic_output(final, overwrite=overwrite) as temporary:
-        # As bytes: safetensors' own file writer would leave the file readable by its owner alone.
-        temporary.write_bytes(to_bytes(state, {"evsim": json.dumps(header, sort_keys=True)}))
+        write_safetensors(temporary, state, {"evsim": json.dumps(header, sort_keys=True)})
     return final
 
 

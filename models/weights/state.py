@@ -6,8 +6,10 @@ those of the networks in this package.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -39,11 +41,13 @@ class PublishedState:
     state: tensors under our keys; a key that was not recognised keeps its name and is reported later.
     config: hyper-parameters of the network, inferred from the shapes.
     published_key: our key -> the key it has in the published file, for messages.
+    ignored: key as in `state`, or a pattern of keys such as "teacher.*" -> why it is left unused on purpose.
     """
 
     state: State
     config: Mapping[str, Any] = field(default_factory=dict)
     published_key: Callable[[str], str] = _same
+    ignored: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_state(content: Any, source: str) -> State:
@@ -126,22 +130,42 @@ def drop_aliases(state: Mapping[str, Tensor], aliases: Mapping[str, str]) -> Sta
 def fill_network(network: nn.Module, published: PublishedState, source: str) -> None:
     """Copy the published tensors into the network, after checking all of them.
 
-    Raises CheckpointError that names every missing, left over, wrongly shaped and non-finite key in its
-    details.
+    Warns of keys that the conversion ignores. Raises CheckpointError that names every missing, left over,
+    wrongly shaped and non-finite key in its details.
     """
     problems = find_problems(network, published)
     if problems:
         shown = "; ".join(f"{words}: {_listed(keys)}" for words, keys in problems.items())
         details = [f"{words}: {', '.join(keys)}" for words, keys in problems.items()]
         raise CheckpointError(f"{source} does not fit {_name(network)}: {shown}", details=details)
-    network.load_state_dict(published.state)
+    unused = ignored_keys(network, published)
+    if unused:
+        reasons = "; ".join(f"{_listed(keys)} ({why})" for why, keys in unused.items())
+        warnings.warn(f"{source}: not used: {reasons}", stacklevel=2)
+    wanted = network.state_dict()
+    network.load_state_dict({key: value for key, value in published.state.items() if key in wanted})
+
+
+def ignored_keys(network: nn.Module, published: PublishedState) -> dict[str, list[str]]:
+    """Why -> the keys that are left unused for it: those not in the network that `ignored` names."""
+    found: dict[str, list[str]] = {}
+    wanted = network.state_dict()
+    for key in published.state:
+        why = None if key in wanted else _reason(key, published)
+        if why is not None:
+            found.setdefault(why, []).append(published.published_key(key))
+    return found
+
+
+def _reason(key: str, published: PublishedState) -> str | None:
+    return next((why for pattern, why in published.ignored.items() if fnmatchcase(key, pattern)), None)
 
 
 def find_problems(network: nn.Module, published: PublishedState) -> dict[str, list[str]]:
     """What is wrong, with all keys it is wrong of: missing, left over, another shape or kind, not finite."""
     wanted, given, shown = network.state_dict(), published.state, published.published_key
     missing = [shown(key) for key in wanted if key not in given]
-    extra = [shown(key) for key in given if key not in wanted]
+    extra = [shown(key) for key in given if key not in wanted and _reason(key, published) is None]
     shared = [key for key in wanted if key in given]
     shapes = [
         f"{shown(key)} {list(given[key].shape)} expected {list(wanted[key].shape)}"

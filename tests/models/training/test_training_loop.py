@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -21,10 +22,13 @@ from safetensors.torch import load_file
 from toy_task import LineTask, Points, line_datasets
 
 from evsim.errors import ConfigError, FormatError, InputError, RunError
+from evsim.models.data.dataset import DrawnDataset, SampleKey, load_sample
 from evsim.models.training.configuration import TrainingConfig, learning_rate_factor
+from evsim.models.training.finite import FiniteCheck
 from evsim.models.training.loop import TrainingResult, train
 from evsim.models.training.state_file import read_state, write_state
-from evsim.models.training.task import Datasets, Task
+from evsim.models.training.task import Datasets, Outcome, Task
+from evsim.randomness import RandomDraws
 
 FILES = ("best.safetensors", "last.safetensors", "metrics.csv", "state.safetensors")
 
@@ -243,11 +247,64 @@ def test_few_samples_are_overfitted(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_spares_the_state(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"the loss is (inf|nan) by step 9.*learning_rate"):
+    with pytest.raises(RunError, match=r"the loss is inf, .* nan, in step 8, .*learning_rate"):
         run(tmp_path / "run", task=LineTask(poison=8))
     state = read_state(tmp_path / "run" / "state.safetensors")
     assert state["reached"]["step"] == 5
     assert all(torch.isfinite(value).all() for value in state["network"].values())
+
+
+class Spoilt(DrawnDataset):
+    """Points of which the seventh is at infinity."""
+
+    def __len__(self) -> int:
+        return 12
+
+    def sample(self, index: int, draws: RandomDraws) -> torch.Tensor:
+        return torch.tensor([index / 12, float("inf") if index == 7 else 0.5])
+
+    def sample_name(self, index: int) -> str:
+        return f"clip_{index}.h5 from 0.2 s"
+
+
+def test_the_sample_that_makes_a_loss_infinite_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError) as caught:
+        train(LineTask(), Datasets(Spoilt()), config(log_every=20, steps=30), tmp_path / "run")
+    text = str(caught.value)
+    assert "not finite: 7 (clip_7.h5 from 0.2 s) of epoch 0" in text
+    assert "the norm of the gradient" in text
+    step = int(text.partition("in step ")[2].partition(",")[0])
+    assert 1 <= step <= 3  # of the three of the first epoch
+    listed = re.findall(r"(\d+) \(clip", text.partition("computed from samples")[2].partition(";")[0])
+    assert len(listed) == 4
+    assert "7" in listed
+    assert "SampleKey(epoch, index)" in text
+    assert torch.isinf(load_sample(Spoilt(), 0, SampleKey(0, 7))).any()
+    assert "mend the sample" in text
+    state = read_state(tmp_path / "run" / "state.safetensors")
+    assert all(torch.isfinite(value).all() for value in state["network"].values())
+
+
+def test_the_first_step_that_is_not_finite_is_kept() -> None:
+    check = FiniteCheck(process=1)
+    assert check.first() is None
+    for step, loss in enumerate((1.0, float("inf"), float("nan"), 2.0)):
+        check.note(step + 4, torch.tensor(loss), torch.tensor(loss))
+    found = check.first()
+    assert found is not None
+    assert (found.step, found.process, found.loss, found.norm) == (5, 1, float("inf"), float("inf"))
+    scaled = FiniteCheck()
+    scaled.note(0, torch.tensor(1.0), None)
+    assert scaled.first() is None
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run_before_the_step(tmp_path: Path) -> None:
+    class Root(LineTask):
+        def forward(self, batch: torch.Tensor) -> Any:
+            return Outcome(self.network(batch[:, :1]).mul(0).sum().sqrt(), {})
+
+    with pytest.raises(RunError, match=r"the loss is 0, the norm of the gradient (nan|inf), in step 1,"):
+        run(tmp_path / "run", task=Root())
 
 
 def test_mixed_precision_leaves_the_batch_as_it_is(tmp_path: Path) -> None:
@@ -320,6 +377,31 @@ def test_losses_that_are_networks_stay_in_evaluation_mode() -> None:
     assert not task.judge.training
     task.eval()
     assert not task.network.training
+
+
+def test_losses_are_in_evaluation_mode_from_the_begin(tmp_path: Path) -> None:
+    seen = []
+
+    class Judged(LineTask):
+        def __init__(self) -> None:
+            super().__init__()
+            self.judge = torch.nn.Sequential(torch.nn.BatchNorm1d(1), torch.nn.Dropout(0.9))
+            self.same_layer = self.network[0]
+            self.judges = torch.nn.ModuleList()
+            self.judges.append(torch.nn.Dropout())
+
+        def forward(self, batch: torch.Tensor) -> Any:
+            seen.append((self.judge.training, self.judge[1].training, self.judges[0].training))
+            return super().forward(batch)
+
+    task = Judged()
+    assert not any(part.training for part in task.judge.modules())
+    assert all(part.training for part in task.network.modules())
+    before = task.judge[0].running_mean.clone()
+    run(tmp_path / "run", task=task, steps=3)
+    assert set(seen) == {(False, False, False)}
+    assert torch.equal(task.judge[0].running_mean, before)
+    assert all(part.training for part in task.network.modules())
 
 
 def test_schedules_are_functions_of_the_step() -> None:
