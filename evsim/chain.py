@@ -252,7 +252,7 @@ class ClipSimulation:
 def _check_sensor_input(config: SimulationConfig, transfer: Transfer) -> None:
     """ConfigError unless the sensor reads what the inverse ISP hands it; only variant none keeps logs."""
     given = "log" if transfer == "log" and config.isp.variant == "none" else "linear"
-    wanted = config.sensor.input
+    wanted = "log" if config.sensor.reads_logarithms else "linear"
     if wanted != given:
         mend = "set sensor.input to linear"
         if given == "log":

@@ -127,8 +127,11 @@ def build(cls: type[C], tree: Mapping[str, Any], path: str = "") -> C:
     Missing fields keep their defaults; int is taken for float, bool never for int. Raises ConfigError that
     names the full path of an unknown field with its nearest neighbour, and of a value of the wrong type.
     A class that stands for several has a class method `class_for`: mapping and path -> the one to be built.
+    A class whose written layout is not that of its fields has a pair of methods: the class method
+    `from_written` (mapping and path -> fields), and `to_written` (plain fields -> mapping) for `to_tree`.
     """
     cls = getattr(cls, "class_for", lambda tree, path: cls)(tree, path)
+    tree = getattr(cls, "from_written", lambda tree, path: tree)(tree, path)
     hints = _type_hints(cls)  # type: ignore[arg-type]
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     values = {}
@@ -157,6 +160,11 @@ def check_choices(config: Any) -> None:
             _convert(hint, getattr(config, name), name)
 
 
+def convert(kind: Any, value: Any, place: str) -> Any:
+    """`value` as a field of this type takes it. Raises ConfigError that names the place."""
+    return _convert(kind, value, place)
+
+
 @functools.cache
 def _type_hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
@@ -164,11 +172,12 @@ def _type_hints(cls: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
-        return {
+        fields = {
             field.name: _plain(item)
             for field in dataclasses.fields(value)
             if not _is_left_out(field, item := getattr(value, field.name))
         }
+        return getattr(value, "to_written", lambda fields: fields)(fields)
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -46,6 +46,7 @@ from evsim.pipelines.simulate import ClipJob, ClipResult, compose, simulate_clip
 from evsim.progress import Say
 from evsim.represent import integrate, to_display, voxel_grid
 from evsim.represent.levels import Thresholds, event_levels
+from evsim.sensor.config import ThresholdConfig
 from evsim.upsample import UpsampleConfig, upsample
 from evsim.view.plots import OFF_COLOUR, ON_COLOUR
 
@@ -219,6 +220,7 @@ def _reconstruct(events: Path, output: Path) -> Mapping[str, Any]:
 
 def _integrate(events: Events, times_us: list[float], job: ClipJob) -> NDArray[np.float32]:
     """Sum of each pixel's events, less its own mean: what the events say without any knowledge of images."""
+    assert isinstance(job.sensor, ThresholdConfig)  # as the demo's preset makes it
     levels = integrate(
         events,
         times_us,

@@ -91,7 +91,7 @@ def trace_pixel(simulation: ClipSimulation, pixel: tuple[int, int]) -> PixelTrac
         **dict(zip(SIGNALS, columns[1:])),
         events=events,
         leaks=sensor.uses("leak_rate_hz"),
-        one_scale=sensor.model != "voltmeter" and not sensor.scidvs and sensor.surround_distance_px == 0,
+        one_scale=sensor.compares_log_intensity,
     )
 
 

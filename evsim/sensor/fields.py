@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from evsim.errors import InputError
 from evsim.kernels.philox import random_words
-from evsim.sensor.config import SMALLEST_THRESHOLD, SensorConfig
+from evsim.sensor.config import SMALLEST_THRESHOLD, SensorConfig, ThresholdConfig
 
-# Purposes of random words; the passes use the numbers below 16.
-THRESHOLD_RADIUS, THRESHOLD_ANGLE, LEAK_RADIUS, LEAK_ANGLE = 16, 17, 18, 19
+THRESHOLD_RADIUS, THRESHOLD_ANGLE = 16, 17
+"""Purposes of random words. Passes use the numbers below 16, models those above for patterns of their own."""
 
 
 class RandomFields(NamedTuple):
@@ -41,30 +41,24 @@ class FrameFields(NamedTuple):
     lowpass_bypass: NDArray[np.bool_] | None = None
 
 
-def draw_fixed_pattern(
-    config: SensorConfig, size: tuple[int, int], key: int, given: RandomFields | None = None
-) -> RandomFields:
-    """The fixed pattern of one sensor; fields that have no spread stay None, given ones are checked."""
-    given = given or RandomFields()
-    _require_used(config, given)
-    thresholds: list[NDArray[np.float32] | None] = [None, None]
-    spreads = config.uses("contrast_threshold_spread") and config.contrast_threshold_spread > 0
-    if spreads and (given.threshold_on is None or given.threshold_off is None):
+Threshold = NDArray[np.float32] | None
+
+
+def draw_thresholds(
+    config: ThresholdConfig, size: tuple[int, int], key: int, given: RandomFields
+) -> tuple[Threshold, Threshold]:
+    """The thresholds of all pixels, ON and OFF; None where they have no spread, given ones are checked."""
+    drawn: list[Threshold] = [None, None]
+    wanted = given.threshold_on is None or given.threshold_off is None
+    if config.contrast_threshold_spread > 0 and wanted:
         nominal = (config.contrast_threshold_on, config.contrast_threshold_off)
         for i, deviate in enumerate(normal_pair(key, size, THRESHOLD_RADIUS, THRESHOLD_ANGLE)):
-            drawn = nominal[i] + config.contrast_threshold_spread * deviate
-            thresholds[i] = np.maximum(drawn, SMALLEST_THRESHOLD).astype(np.float32)
-    factor = None
-    leaks = config.uses("leak_rate_hz") and config.leak_rate_hz > 0
-    if leaks and config.leak_rate_spread_decades > 0 and given.leak_rate_factor is None:
-        deviate, _ = normal_pair(key, size, LEAK_RADIUS, LEAK_ANGLE)
-        factor = (10.0 ** (config.leak_rate_spread_decades * deviate)).astype(np.float32)
-    return RandomFields(
-        check_field("threshold_on", given.threshold_on, size, np.float32, low=1e-6, otherwise=thresholds[0]),
-        check_field(
-            "threshold_off", given.threshold_off, size, np.float32, low=1e-6, otherwise=thresholds[1]
-        ),
-        check_field("leak_rate_factor", given.leak_rate_factor, size, np.float32, low=0, otherwise=factor),
+            threshold = nominal[i] + config.contrast_threshold_spread * deviate
+            drawn[i] = np.maximum(threshold, SMALLEST_THRESHOLD).astype(np.float32)
+    on, off = given.threshold_on, given.threshold_off
+    return (
+        check_field("threshold_on", on, size, np.float32, low=1e-6, otherwise=drawn[0]),
+        check_field("threshold_off", off, size, np.float32, low=1e-6, otherwise=drawn[1]),
     )
 
 
@@ -88,15 +82,10 @@ def check_field(
     return array
 
 
-def _require_used(config: SensorConfig, given: RandomFields) -> None:
-    """InputError for a field of the fixed pattern that the model does not have."""
-    for name, field in (
-        ("contrast_threshold_on", "threshold_on"),
-        ("contrast_threshold_off", "threshold_off"),
-        ("leak_rate_hz", "leak_rate_factor"),
-    ):
-        if getattr(given, field) is not None and not config.uses(name):
-            raise InputError(f"field {field} was given to model {config.model}, which has none: leave it out")
+def refuse_field(name: str, field: NDArray | None, config: SensorConfig) -> None:
+    """InputError if a field of the fixed pattern is given that the model does not have."""
+    if field is not None:
+        raise InputError(f"field {name} was given to model {config.model}, which has none: leave it out")
 
 
 def normal_pair(

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from evsim.errors import InputError
 from evsim.kernels.compiled import LOOP
 from evsim.kernels.threads.bands import RowBands
-from evsim.sensor.config import SensorConfig
-from evsim.sensor.fields import FrameFields, RandomFields
+from evsim.sensor.config import SensorConfig, ThresholdConfig
+from evsim.sensor.fields import FrameFields, RandomFields, draw_thresholds, refuse_field
 from evsim.sensor.frames import dn_scale
 from evsim.sensor.listing import Sorter
 from evsim.sensor.sorting import Columns
@@ -34,7 +34,8 @@ def load_dn(frame: NDArray[Any], scale: float, out: NDArray[np.float32], first: 
 class PerPixelModel:
     """Pixels that do not see each other. A subclass sets `_planes` and defines `start` and `_advance`.
 
-    threads: of a pass. recycle: outputs are valid until the next pass.
+    key: of the random generator. given: fields of the fixed pattern that are not drawn. threads: of a pass.
+    recycle: outputs are valid until the next pass.
     """
 
     # Words of state that belong to the sensor, not to its history, may be uniform over rows.
@@ -47,7 +48,7 @@ class PerPixelModel:
         config: SensorConfig,
         size: tuple[int, int],
         key: int,
-        pattern: RandomFields,
+        given: RandomFields,
         threads: int,
         recycle: bool,
     ) -> None:
@@ -58,7 +59,7 @@ class PerPixelModel:
         room = int(width * height * ROOM_PER_PIXEL / self._blocks) + 1024
         self._sorter = Sorter(self._blocks, height, room, recycle)
         self._origin_ns = 0
-        self._planes: dict[str, NDArray[Any]] = self._make_planes(pattern)
+        self._planes: dict[str, NDArray[Any]] = self._make_planes(_draw_pattern(config, size, key, given))
 
     def require_light(self, frame: NDArray[Any]) -> None:
         """InputError for a checked frame with light too bright for the model."""
@@ -160,6 +161,16 @@ class PerPixelModel:
             if not self._sorter.listing.stopped.any():
                 return
             self._sorter.grow()
+
+
+def _draw_pattern(config: SensorConfig, size: tuple[int, int], key: int, given: RandomFields) -> RandomFields:
+    """The fixed pattern: thresholds where the model has them."""
+    refuse_field("leak_rate_factor", given.leak_rate_factor, config)
+    if isinstance(config, ThresholdConfig):
+        return RandomFields(*draw_thresholds(config, size, key, given))
+    refuse_field("threshold_on", given.threshold_on, config)
+    refuse_field("threshold_off", given.threshold_off, config)
+    return RandomFields()
 
 
 def slot_offset(t0_ns: int) -> float:

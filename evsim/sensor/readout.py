@@ -41,14 +41,7 @@ def uses_readout(config: SensorConfig, fields: RandomFields | None) -> bool:
     """Whether the events of a sensor have to go through a `Readout`."""
     broken = config.dead_pixel_fraction > 0 or config.hot_pixel_fraction > 0
     given = fields is not None and (fields.dead_pixels is not None or fields.hot_pixels is not None)
-    return broken or given or _latency(config) != (0.0, 0.0)
-
-
-def _latency(config: SensorConfig) -> tuple[float, float]:
-    """Mean and deviation of the delay of this stage; model icns has its own."""
-    if config.model == "icns":
-        return 0.0, 0.0
-    return config.latency_us or 0.0, config.latency_jitter_us or 0.0
+    return broken or given or config.readout_latency_us != (0.0, 0.0)
 
 
 class Readout:
@@ -126,7 +119,7 @@ class Readout:
 
     def _delay(self, columns: Columns, end_us: int, index: int) -> Columns:
         """Events that leave until `end_us`, with those that were waiting; the others wait."""
-        mean, deviation = _latency(self._config)
+        mean, deviation = self._config.readout_latency_us
         if (mean, deviation) == (0.0, 0.0):
             return columns
         count = len(columns.t)

@@ -18,30 +18,18 @@ from evsim.events import Events
 from evsim.kernels.threads.limits import allowed_threads
 from evsim.randomness import derive_key
 from evsim.sensor.config import SensorConfig
-from evsim.sensor.esim import EsimPixels
-from evsim.sensor.fields import FrameFields, RandomFields, draw_fixed_pattern
+from evsim.sensor.fields import FrameFields, RandomFields
 from evsim.sensor.frames import check_frame, check_log_frame, dn_scale, to_dn
-from evsim.sensor.icns import IcnsPixels
+from evsim.sensor.pixel_models import Pixels
 from evsim.sensor.readout import Readout, broken_fields, uses_readout
 from evsim.sensor.sorting import Columns
 from evsim.sensor.sums import EventSum
-from evsim.sensor.v2e.exact import ExactPixels
-from evsim.sensor.v2e.model import V2ePixels
-from evsim.sensor.v2e.optional import OptionalPixels, uses_options
-from evsim.sensor.voltmeter import VoltmeterPixels
 
 LARGEST_SIDE = 65536
 SMALL_SENSOR = 65536
 STATE_VERSION = 1
 LARGEST_DIVISIBLE = 0.999 * float(np.finfo(np.float32).max)
 """Between values up to this, and between their DN, interpolation is finite whatever rounding does."""
-PIXEL_MODELS: dict[str, Any] = {
-    "v2e": V2ePixels,
-    "idslpf": V2ePixels,
-    "esim": EsimPixels,
-    "voltmeter": VoltmeterPixels,
-    "icns": IcnsPixels,
-}
 
 
 class PlannedStep(NamedTuple):
@@ -84,13 +72,8 @@ class Simulator:
         self.config, self.size, self.seed, self.clip = config, _check_size(size), seed, clip
         self.passes = 0
         key = derive_key(seed, clip, "sensor")
-        pattern = draw_fixed_pattern(config, self.size, key, fields)
-        model = PIXEL_MODELS[config.model]
-        if uses_options(config):
-            model = OptionalPixels
-        elif config.low_pass == "exact":
-            model = ExactPixels
-        pixels = model(config, self.size, key, pattern, _choose_threads(threads, self.size), recycle)
+        count = _choose_threads(threads, self.size)
+        pixels: Pixels = config.create_pixels(self.size, key, fields or RandomFields(), count, recycle)
         if uses_readout(config, fields):
             pixels = Readout(pixels, config, self.size, derive_key(seed, clip, "readout"), fields)
         self._pixels = pixels
@@ -212,8 +195,8 @@ class Simulator:
         part = np.array(frame[y : y + 1, x : x + 1], order="C")
         part.flags.writeable = False
         log = float(self._pixels.log_intensity(part)[0, 0])
-        light = math.exp(log) if self.config.input == "log" else float(part[0, 0])
-        if self.config.input != "log":
+        light = math.exp(log) if self.config.reads_logarithms else float(part[0, 0])
+        if not self.config.reads_logarithms:
             light *= dn_scale(part, self.config.float_full_scale)
         signals = {
             "filtered": planes.get("signal", planes["low_pass"]),
@@ -272,7 +255,7 @@ class Simulator:
         return simulator
 
     def _check(self, frame: Any) -> NDArray[Any]:
-        check = check_log_frame if self.config.input == "log" else check_frame
+        check = check_log_frame if self.config.reads_logarithms else check_frame
         image = check(frame, self.size)
         self._pixels.require_light(image)
         return image
@@ -323,7 +306,7 @@ class Simulator:
                 f"the interval of {t1_ns - t0_ns} ns divided into {parts} passes leaves one without a whole "
                 "microsecond; lower step_rate_hz"
             )
-        if self.config.input != "log":
+        if not self.config.reads_logarithms:
             assert self._previous is not None
             for frame in (self._previous, image):
                 _require_divisible(frame, self.config.float_full_scale)
@@ -332,7 +315,7 @@ class Simulator:
     def _divided_passes(self, image: NDArray[Any], edges: tuple[int, ...], run: Callable[..., None]) -> None:
         assert self._previous is not None
         parts = len(edges) - 1
-        if self.config.input == "log":
+        if self.config.reads_logarithms:
             before, rise, unit = self._previous, image - self._previous, np.float32(1)
         else:
             before = to_dn(self._previous, self.config.float_full_scale)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from evsim.events import Events
 from evsim.sensor import SensorConfig, Simulator
-from evsim.sensor.v2e.optional import filtered_noise_deviation, white_noise_deviation
+from evsim.sensor.pixels.v2e.pass_with_options import filtered_noise_deviation, white_noise_deviation
 
 BAND, ROWS = 8, 64
 

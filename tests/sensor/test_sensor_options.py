@@ -16,7 +16,7 @@ from evsim.errors import ConfigError, InputError
 from evsim.isp import IspConfig
 from evsim.media import ArraySource
 from evsim.sensor import FrameFields, SensorConfig, Simulator
-from evsim.sensor.v2e.optional import filtered_noise_deviation, white_noise_deviation
+from evsim.sensor.pixels.v2e.pass_with_options import filtered_noise_deviation, white_noise_deviation
 
 FIXTURES: dict[str, dict[str, Any]] = {
     "g1_csdvs": {"surround_distance_px": 3.0, "surround_time_constant_us": 10000.0},

@@ -1,4 +1,4 @@
-"""Counts and voxel grids from the keys that the blocks of `linear` leave, row by row, unsorted."""
+"""Counts and voxel grids from the keys that the blocks of `pass_per_pixel_times` leave, unsorted."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from evsim.kernels.compiled import INLINE, LOOP
+from evsim.sensor.pixels.v2e.row_arithmetic import ON
 from evsim.sensor.sorting import Bins
 from evsim.sensor.sums import Rule, Shares
-from evsim.sensor.v2e.rows import ON
 from evsim.sensor.vector import select
 
 

@@ -18,15 +18,15 @@ import numpy as np
 from numba import njit
 
 from evsim.kernels.compiled import INLINE, LOOP
-from evsim.sensor.config import SensorConfig
 from evsim.sensor.fields import RandomFields
 from evsim.sensor.listing import Listing, Sorter, put, slot_at
 from evsim.sensor.per_pixel import ROOM_PER_PIXEL
+from evsim.sensor.pixels.v2e.config import V2eFields
+from evsim.sensor.pixels.v2e.pass_records import Fields, Light, Pass, Planes, Scratch
+from evsim.sensor.pixels.v2e.pixels import V2ePixels
+from evsim.sensor.pixels.v2e.row_arithmetic import load_filtered, load_random, relative_brightness
+from evsim.sensor.pixels.v2e.shot_noise import BATCH, dn_at, draw_shots, shot_candidates
 from evsim.sensor.sorting import Columns
-from evsim.sensor.v2e.model import V2ePixels
-from evsim.sensor.v2e.records import Fields, Light, Pass, Planes, Scratch
-from evsim.sensor.v2e.rows import load_filtered, load_random, relative_brightness
-from evsim.sensor.v2e.shots import BATCH, dn_at, draw_shots, shot_candidates
 from evsim.sensor.vector import select
 
 ON_SIGNAL, OFF_SIGNAL, LEAK = 4, 0, 2
@@ -40,14 +40,14 @@ class ExactPixels(V2ePixels):
 
     def __init__(
         self,
-        config: SensorConfig,
+        config: V2eFields,
         size: tuple[int, int],
         key: int,
-        pattern: RandomFields,
+        given: RandomFields,
         threads: int,
         recycle: bool,
     ) -> None:
-        super().__init__(config, size, key, pattern, threads, recycle)
+        super().__init__(config, size, key, given, threads, recycle)
         blocks, (width, height) = len(self._bins.keys), size
         room = int(width * height * ROOM_PER_PIXEL / blocks) + 1024
         self._sorter = Sorter(blocks, height, room, recycle)

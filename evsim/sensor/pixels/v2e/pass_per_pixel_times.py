@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from evsim.kernels.compiled import INLINE, LOOP, SPREAD
 from evsim.kernels.threads.counters import add_to_counter, read_counter, take, take_piece, wait_until
+from evsim.sensor.pixels.v2e.pass_records import Fields, Light, Pass, Planes, Scratch
+from evsim.sensor.pixels.v2e.row_arithmetic import ALL_LEAK, LABEL, ON, advance_row
+from evsim.sensor.pixels.v2e.shot_noise import BATCH, draw_shots, shot_candidates
 from evsim.sensor.sorting import Bins, Columns, place_slots, scatter, tally, unpack
-from evsim.sensor.v2e.records import Fields, Light, Pass, Planes, Scratch
-from evsim.sensor.v2e.rows import ALL_LEAK, LABEL, ON, advance_row
-from evsim.sensor.v2e.shots import BATCH, draw_shots, shot_candidates
 from evsim.sensor.vector import LANES, append_above, prefetch, select
 
 PIXEL = np.uint32(0xFFFC)

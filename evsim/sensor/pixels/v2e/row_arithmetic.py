@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from evsim.kernels.compiled import INLINE, SPREAD
 from evsim.kernels.philox.cpu import LANES, eight_blocks, fill_row
-from evsim.sensor.v2e.records import FLOAT_FAST, UINT8, UINT16, Fields, Light, Pass, Planes, Scratch
+from evsim.sensor.pixels.v2e.pass_records import (
+    FLOAT_FAST,
+    UINT8,
+    UINT16,
+    Fields,
+    Light,
+    Pass,
+    Planes,
+    Scratch,
+)
 from evsim.sensor.vector import (
     CODES,
     bit_count,

@@ -14,14 +14,17 @@ c towards it and X normal: free of cancellation, and without drift exactly Levy'
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from evsim.configuration import require_range
 from evsim.kernels.compiled import INLINE, LOOP
 from evsim.kernels.philox.cpu import LANES, fill_blocks
+from evsim.sensor.config import SensorConfig
 from evsim.sensor.fields import RandomFields
 from evsim.sensor.listing import Listing
 from evsim.sensor.per_pixel import PerPixelModel, key_words, slot_offset
@@ -38,6 +41,49 @@ CLOSEST = 1e-6
 """Least distance to a threshold."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class VoltmeterConfig(SensorConfig):
+    """DVS-Voltmeter's pixel; the defaults are its authors' calibration of a DVS346."""
+
+    model: Literal["voltmeter"] = "voltmeter"
+    """Pixel model."""
+    voltmeter_gain: float = 5.265
+    """k1: drift of the voltage per DN of change, times (DN + dark level); threshold 1."""
+    voltmeter_dark_level: float = 20.0
+    """k2: DN that the dark current amounts to."""
+    voltmeter_photon_noise: float = 1e-4
+    """k3: voltage noise per root of microsecond, times sqrt(DN) / (DN + dark level)."""
+    voltmeter_leak: float = 1e-7
+    """k4: drift per microsecond in the dark."""
+    voltmeter_light_leak: float = 5e-9
+    """k5: drift per microsecond and DN (parasitic photocurrent)."""
+    voltmeter_noise_floor: float = 1e-5
+    """k6: voltage noise per root of microsecond in the dark."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, low, high in (
+            ("voltmeter_gain", 0, 1e3),
+            ("voltmeter_dark_level", 1.0, 1e4),
+            ("voltmeter_photon_noise", 0, 1.0),
+            ("voltmeter_leak", 0, 1.0),
+            ("voltmeter_light_leak", 0, 1e-6),
+            ("voltmeter_noise_floor", 0, 1.0),
+        ):
+            require_range(name, getattr(self, name), low, high)
+
+    @property
+    def compares_log_intensity(self) -> bool:
+        """Whether what the comparator sees lies on the scale of log intensity: it is a voltage."""
+        return False
+
+    def create_pixels(
+        self, size: tuple[int, int], key: int, given: RandomFields, threads: int, recycle: bool
+    ) -> VoltmeterPixels:
+        """The pixels of one sensor; see `SensorConfig.create_pixels`."""
+        return VoltmeterPixels(self, size, key, given, threads, recycle)
+
+
 class Planes(NamedTuple):
     """State of the pixels, (H, W): DN of the last frame, voltage since the last event (-1..1)."""
 
@@ -45,7 +91,7 @@ class Planes(NamedTuple):
     voltage: NDArray[np.float32]
 
 
-class Interval(NamedTuple):
+class VoltmeterPass(NamedTuple):
     """One pass: key, index, length in microseconds, rounding of times, slots, and k1..k6."""
 
     key_low: np.uint32
@@ -96,7 +142,7 @@ class Scratch(NamedTuple):
 def run_blocks(
     after: NDArray[np.float32],
     planes: Planes,
-    now: Interval,
+    now: VoltmeterPass,
     scratch: Scratch,
     listing: Listing,
     first: int,
@@ -126,7 +172,7 @@ def run_blocks(
 
 
 @njit(**LOOP)
-def _draw_row(block: int, y: int, now: Interval, scratch: Scratch) -> None:
+def _draw_row(block: int, y: int, now: VoltmeterPass, scratch: Scratch) -> None:
     words0, words1 = scratch.words0[block], scratch.words1[block]
     words2, words3 = scratch.words2[block], scratch.words3[block]
     fill_blocks(
@@ -152,7 +198,7 @@ def _drift_row(
     before: NDArray[np.float32],
     after: NDArray[np.float32],
     voltage: NDArray[np.float32],
-    now: Interval,
+    now: VoltmeterPass,
     scratch: Scratch,
 ) -> None:
     """Move the pixels that surely do not fire; mark the others."""
@@ -192,7 +238,7 @@ def _fire_row(
     y: int,
     after: NDArray[np.float32],
     planes: Planes,
-    now: Interval,
+    now: VoltmeterPass,
     scratch: Scratch,
     listing: Listing,
 ) -> int:
@@ -296,7 +342,7 @@ def _take_likely_exits(
 
 
 @njit(**INLINE)
-def _choose_exit(i: int, y: int, exits: int, now: Interval, block: int, scratch: Scratch) -> None:
+def _choose_exit(i: int, y: int, exits: int, now: VoltmeterPass, block: int, scratch: Scratch) -> None:
     """Replace an exit where the side against the drift is possible, and chosen by the draw."""
     drift, variance, v = scratch.drift[block, i], scratch.variance[block, i], scratch.volts[block, i]
     if scratch.choice[block, i] <= _likely_probability(drift, variance, v):
@@ -312,7 +358,7 @@ def _choose_exit(i: int, y: int, exits: int, now: Interval, block: int, scratch:
 
 
 @njit(**LOOP)
-def _squared_beyond(least: float, y: int, x: int, exits: int, now: Interval) -> float:
+def _squared_beyond(least: float, y: int, x: int, exits: int, now: VoltmeterPass) -> float:
     """The square of a normal number whose square is at least `least`."""
     number = np.int64(exits) << 8
     while True:
@@ -334,6 +380,7 @@ def _squared_beyond(least: float, y: int, x: int, exits: int, now: Interval) -> 
 class VoltmeterPixels(PerPixelModel):
     """The state of DVS-Voltmeter's pixels and one pass over it: float32, single pixels that fire float64."""
 
+    _config: VoltmeterConfig
     LARGEST_DN = 1e6
     """Beyond, pixels would fire more than once a microsecond and float32 overflow."""
 
@@ -369,7 +416,7 @@ class VoltmeterPixels(PerPixelModel):
 
     def _advance(self, frame: NDArray[Any], t0_ns: int, t1_ns: int, index: int) -> None:
         config = self._config
-        now = Interval(
+        now = VoltmeterPass(
             *key_words(self._key),
             np.uint32(index & 0xFFFFFFFF),
             (t1_ns - t0_ns) / 1000,
@@ -386,3 +433,6 @@ class VoltmeterPixels(PerPixelModel):
         planes = Planes(self._planes["level"], self._planes["low_pass"])
         self._list_events(run_blocks, self._after, planes, now, self._scratch)
         self._planes["level"], self._after = self._after, self._planes["level"]
+
+
+PIXEL_MODEL = VoltmeterConfig

@@ -1,8 +1,8 @@
 """`V2ePixels`: the state of v2e's pixels (and Sim2Real's variant of them) and one pass over it.
 
 Signals per pixel: the log intensity after the low-pass, and the level at the last event. A pass moves both
-over one interval and lists the events; `rows` and `shots` have the arithmetic, `linear` and `general` the
-two ways over the image.
+over one interval and lists the events, over blocks of rows (`pass_per_pixel_times`) or over whole planes
+(`pass_whole_planes`); the arithmetic is that of `row_arithmetic` and `shot_noise`.
 """
 
 from __future__ import annotations
@@ -18,22 +18,24 @@ from evsim.events import LEAK
 from evsim.kernels.threads.bands import RowBands
 from evsim.kernels.threads.counters import SPACING, make_counters
 from evsim.sensor import sorting
-from evsim.sensor.config import SensorConfig
-from evsim.sensor.fields import FrameFields, RandomFields, check_field
+from evsim.sensor.fields import FrameFields, RandomFields, check_field, draw_thresholds, normal_pair
 from evsim.sensor.listing import make_columns
 from evsim.sensor.memory import copies_together, zeros_together
+from evsim.sensor.pixels.v2e import pass_per_pixel_times, pass_whole_planes, sums_of_keys
+from evsim.sensor.pixels.v2e.config import V2eFields
+from evsim.sensor.pixels.v2e.light_tables import LightReader
+from evsim.sensor.pixels.v2e.pass_records import Fields, Pass, Planes, Scratch
+from evsim.sensor.pixels.v2e.shot_noise import BATCH
 from evsim.sensor.sorting import Bins, Columns
 from evsim.sensor.sums import EventSum
-from evsim.sensor.v2e import direct, general, linear
-from evsim.sensor.v2e.records import Fields, Pass, Planes, Scratch
-from evsim.sensor.v2e.shots import BATCH
-from evsim.sensor.v2e.tables import LightReader
 from evsim.sensor.vector import LANES
 
 REBASE_AFTER = 2**29
 BLOCKS_PER_THREAD = 8
 """Small enough that threads which start late or run slower do not keep the others waiting."""
 PATTERN = ("theta_on", "theta_off", "leak_rate")
+LEAK_RADIUS, LEAK_ANGLE = 18, 19
+"""Purposes of random words of a whole plane, beside those of the thresholds."""
 
 
 class V2ePixels:
@@ -41,26 +43,28 @@ class V2ePixels:
 
     def __init__(
         self,
-        config: SensorConfig,
+        config: V2eFields,
         size: tuple[int, int],
         key: int,
-        pattern: RandomFields,
+        given: RandomFields,
         threads: int,
         recycle: bool,
     ) -> None:
         self._config, self._size, self._key = config, size, key
         self._bands = RowBands(threads)
         width, height = size
-        wide = config.precision == "float64" and (config.cutoff_hz > 0 or config.input == "log")
+        wide = config.precision == "float64" and (config.cutoff_hz > 0 or config.reads_logarithms)
         self._real: Any = np.float64 if wide else np.float32
         self._reader = LightReader(config)
         self._origin_us = 0
-        self._planes = self._make_planes(pattern)
+        self._planes = self._make_planes(draw_fixed_pattern(config, size, key, given))
         self._largest_leak = float(self._planes.leak_rate.max())
         blocks = 1 if threads == 1 else min(BLOCKS_PER_THREAD * threads, height)
-        self._scratch = _make_scratch(max(blocks, linear.ROWS_APART * threads), width, self._real)
+        self._scratch = _make_scratch(
+            max(blocks, pass_per_pixel_times.ROWS_APART * threads), width, self._real
+        )
         self._bins = _make_bins(blocks, size, width * height // (2 * blocks) + 1024, 1024)
-        self._counters = make_counters(linear.counters(threads))
+        self._counters = make_counters(pass_per_pixel_times.counters(threads))
         self._nothing = Fields(
             False,
             False,
@@ -82,7 +86,7 @@ class V2ePixels:
     def log_intensity(self, frame: NDArray[Any]) -> NDArray[np.float32]:
         """float32 (H, W) log intensity of a checked frame, before the low-pass."""
         result = np.empty(frame.shape, np.float32)
-        general.log_plane(self._reader.read(frame, 0), result)
+        pass_whole_planes.log_plane(self._reader.read(frame, 0), result)
         return result
 
     def require_light(self, frame: NDArray[Any]) -> None:
@@ -169,7 +173,7 @@ class V2ePixels:
         if config.clock == "grid":
             last = np.full((height, width) if dead else (1, 1), -np.inf, np.float64)
         else:
-            last = np.full((height, width) if dead else (1, 1), general.NEVER, np.int32)
+            last = np.full((height, width) if dead else (1, 1), pass_whole_planes.NEVER, np.int32)
         planes = Planes(
             np.zeros((height, width), real),
             np.zeros((height, width), real),
@@ -184,7 +188,7 @@ class V2ePixels:
 
     def _check_fields(self, given: FrameFields) -> Fields:
         config, size = self._config, self._size
-        if given.lowpass_bypass is not None and (config.model != "idslpf" or config.cutoff_hz == 0):
+        if given.lowpass_bypass is not None and not (config.bypasses_low_pass and config.cutoff_hz > 0):
             raise InputError(
                 f"field lowpass_bypass was given to model {config.model} with cutoff_hz = "
                 f"{config.cutoff_hz}, expected model idslpf with a cutoff: others have nothing to bypass"
@@ -208,7 +212,7 @@ class V2ePixels:
         seconds = (t1_ns - t0_ns) * 1e-9
         leaks = config.leak_rate_hz > 0
         filtered = config.cutoff_hz > 0
-        level = round(config.bypass_probability * 4096) if config.model == "idslpf" and filtered else 0
+        level = round(config.bypass_probability * 4096) if config.bypasses_low_pass and filtered else 0
         jitter = config.leak_jitter if leaks else 0.0
         if config.clock == "linear" and first_us + slots - self._origin_us > REBASE_AFTER:
             self._move_origin(first_us + slots)
@@ -243,7 +247,7 @@ class V2ePixels:
         """Keep times of last events within 32 bits; what lies too far back counts as never."""
         last = self._planes.last_event
         moved = last.astype(np.int64) - (origin_us - self._origin_us)
-        last[:] = np.maximum(moved, general.NEVER)
+        last[:] = np.maximum(moved, pass_whole_planes.NEVER)
         self._origin_us = origin_us
 
     def _linear_pass(self, light: Any, fields: Fields, now: Pass, origin: int) -> Columns:
@@ -254,9 +258,9 @@ class V2ePixels:
         if self._outputs is not None:
             # The memory for the events is there already, so that one call can do it all.
             more = (self._bins, origin, self._outputs, counters, threads)
-            self._bands.share(linear.run_and_write, *arguments, *more)
+            self._bands.share(pass_per_pixel_times.run_and_write, *arguments, *more)
             placed = not self._bins.wanted.any()
-            if counters[linear.PLACED * SPACING] < linear.GIVEN_UP:
+            if counters[pass_per_pixel_times.PLACED * SPACING] < pass_per_pixel_times.GIVEN_UP:
                 return self._take_columns(int(self._bins.slot_start[now.slots]))
         if not placed:
             self._list_keys(arguments)
@@ -264,10 +268,10 @@ class V2ePixels:
         events = int(self._bins.slot_start[now.slots])
         columns = self._take_columns(events)
         order = (self._size[1], now.slots, origin, self._bins, columns, counters, threads)
-        if events < linear.FEW_EVENTS:
-            linear.write_events(*order, 0)
+        if events < pass_per_pixel_times.FEW_EVENTS:
+            pass_per_pixel_times.write_events(*order, 0)
         else:
-            self._bands.share(linear.write_events, *order)
+            self._bands.share(pass_per_pixel_times.write_events, *order)
         return columns
 
     def _direct_pass(self, light: Any, fields: Fields, now: Pass, origin: int, target: EventSum) -> int:
@@ -276,7 +280,7 @@ class V2ePixels:
         blocks, (width, height) = self._bins.keys.shape[0], self._size
         shares, out = target.shares(origin, now.slots), target.out.reshape(-1)
         arguments = (height, width, target.rule(), shares, self._bins, out)
-        self._bands.split(direct.add_blocks, blocks, blocks, *arguments)
+        self._bands.split(sums_of_keys.add_blocks, blocks, blocks, *arguments)
         return int(self._bins.filled.sum())
 
     def _clear_keys(self, now: Pass) -> None:
@@ -297,8 +301,10 @@ class V2ePixels:
         while True:
             while self._bins.wanted.any():
                 self._bins = _grow(self._bins)
-                linear.resume_blocks(*arguments, self._bins)
-            self._bands.share(linear.run_blocks, *arguments, self._bins, self._counters, self._bands.threads)
+                pass_per_pixel_times.resume_blocks(*arguments, self._bins)
+            self._bands.share(
+                pass_per_pixel_times.run_blocks, *arguments, self._bins, self._counters, self._bands.threads
+            )
             if not self._bins.wanted.any():
                 return
 
@@ -306,8 +312,10 @@ class V2ePixels:
         crossings = self._crossings()
         total, _, candidates = self._advance_plane(light, fields, now, crossings)
         found = _make_found(total + candidates)
-        used = general.list_linear(crossings, self._planes, now, origin, found)
-        used = general.list_shots(light, self._planes, fields, now, self._scratch, origin, -1, found, used)
+        used = pass_whole_planes.list_linear(crossings, self._planes, now, origin, found)
+        used = pass_whole_planes.list_shots(
+            light, self._planes, fields, now, self._scratch, origin, -1, found, used
+        )
         return self._sorted(found, used)
 
     def _grid_pass(
@@ -331,28 +339,28 @@ class V2ePixels:
         dead_time = self._config.refractory_period_us / 1e6
         dead_time = dead_time if dead_time > apart else 0.0
         found = _make_found(total + candidates)
-        used = general.list_grid(crossings, self._planes, seconds, times, dead_time, found)
-        used = general.list_shots(
+        used = pass_whole_planes.list_grid(crossings, self._planes, seconds, times, dead_time, found)
+        used = pass_whole_planes.list_shots(
             light, self._planes, fields, now, self._scratch, origin, last_us, found, used
         )
         return self._sorted(found, used)
 
     def _advance_plane(
-        self, light: Any, fields: Fields, now: Pass, crossings: general.Crossings
+        self, light: Any, fields: Fields, now: Pass, crossings: pass_whole_planes.Crossings
     ) -> tuple[int, int, int]:
-        """Move all signals; returns as `general.advance_plane`."""
-        return general.advance_plane(light, self._planes, fields, now, self._scratch, crossings)
+        """Move all signals; returns as `pass_whole_planes.advance_plane`."""
+        return pass_whole_planes.advance_plane(light, self._planes, fields, now, self._scratch, crossings)
 
-    def _crossings(self) -> general.Crossings:
+    def _crossings(self) -> pass_whole_planes.Crossings:
         shape = self._size[::-1]
-        return general.Crossings(
+        return pass_whole_planes.Crossings(
             np.empty(shape, np.int32),
             np.empty(shape, np.uint32),
             np.empty(shape, self._real),
             np.empty(shape, self._real),
         )
 
-    def _sorted(self, found: general.Found, used: int) -> Columns:
+    def _sorted(self, found: pass_whole_planes.Found, used: int) -> Columns:
         t, key = found.t[:used], found.key[:used]
         order = np.lexsort((key, t))
         low = key[order].astype(np.uint32)
@@ -371,6 +379,22 @@ class V2ePixels:
         if len(self._outputs.t) < count:
             self._outputs = make_columns(count + count // 4)
         return Columns._make(column[:count] for column in self._outputs)
+
+
+def draw_fixed_pattern(
+    config: V2eFields, size: tuple[int, int], key: int, given: RandomFields
+) -> RandomFields:
+    """The fixed pattern of one sensor; fields that have no spread stay None, given ones are checked."""
+    factor = None
+    leaks = config.leak_rate_hz > 0 and config.leak_rate_spread_decades > 0
+    if leaks and given.leak_rate_factor is None:
+        deviate, _ = normal_pair(key, size, LEAK_RADIUS, LEAK_ANGLE)
+        factor = (10.0 ** (config.leak_rate_spread_decades * deviate)).astype(np.float32)
+    given_factor = given.leak_rate_factor
+    return RandomFields(
+        *draw_thresholds(config, size, key, given),
+        check_field("leak_rate_factor", given_factor, size, np.float32, low=0, otherwise=factor),
+    )
 
 
 def _plane(field: NDArray[np.float32] | None, uniform: float, width: int, real: Any) -> NDArray[Any]:
@@ -451,5 +475,5 @@ def _grow(bins: Bins) -> Bins:
     return bins._replace(keys=keys, merged=merged)
 
 
-def _make_found(count: int) -> general.Found:
-    return general.Found(np.empty(count, np.int64), np.empty(count, np.uint64))
+def _make_found(count: int) -> pass_whole_planes.Found:
+    return pass_whole_planes.Found(np.empty(count, np.int64), np.empty(count, np.uint64))

@@ -1,7 +1,8 @@
 """Options of v2e's pixels: photoreceptor noise, centre-surround, SCIDVS, logarithmic input.
 
 They put further filters between the low-pass and the comparison with `base`. The pass goes over whole planes
-on one thread: the low-pass of all pixels, the filters, then the crossings; the lists are those of `general`.
+on one thread: the low-pass of all pixels, the filters, then the crossings; the lists are those of
+`pass_whole_planes`.
 `Planes.low_pass` holds what is compared here, the low-pass itself is a plane of its own.
 """
 
@@ -16,13 +17,13 @@ from numpy.typing import NDArray
 
 from evsim.errors import InputError
 from evsim.kernels.compiled import INLINE, LOOP
-from evsim.sensor.config import SensorConfig
 from evsim.sensor.fields import FrameFields, RandomFields, normal_pair
 from evsim.sensor.frames import FULL_SCALE_DN
-from evsim.sensor.v2e.general import Crossings
-from evsim.sensor.v2e.model import V2ePixels
-from evsim.sensor.v2e.records import Fields, Light, Pass, Planes, Scratch
-from evsim.sensor.v2e.rows import (
+from evsim.sensor.pixels.v2e.config import V2eFields
+from evsim.sensor.pixels.v2e.pass_records import Fields, Light, Pass, Planes, Scratch
+from evsim.sensor.pixels.v2e.pass_whole_planes import Crossings
+from evsim.sensor.pixels.v2e.pixels import V2ePixels
+from evsim.sensor.pixels.v2e.row_arithmetic import (
     ON,
     bypass_level,
     count_crossings,
@@ -31,7 +32,7 @@ from evsim.sensor.v2e.rows import (
     load_random,
     mark_later_leaks,
 )
-from evsim.sensor.v2e.shots import shot_candidates
+from evsim.sensor.pixels.v2e.shot_noise import shot_candidates
 from evsim.sensor.vector import select
 
 # Purposes of random words, beside those of the passes (0 to 2) and of the fixed pattern (16 to 19).
@@ -46,16 +47,6 @@ STABLE = 0.4
 """Longest interval of v2e's SCIDVS steps, in time constants: beyond, a full swing of light diverges."""
 HIGH_PASS_GAIN, HIGH_PASS_BEND = 2.0, 0.7
 """SCIDVS: front = gain * high-pass, whose discharge is sinh(bend * high-pass)."""
-
-
-def uses_options(config: SensorConfig) -> bool:
-    """Whether a v2e or idslpf sensor needs `OptionalPixels`."""
-    return (
-        config.photoreceptor_noise
-        or config.surround_distance_px > 0
-        or config.scidvs
-        or config.input == "log"
-    )
 
 
 def filtered_noise_deviation(shot_rate_hz: float, cutoff_hz: float, threshold: float) -> float:
@@ -77,14 +68,14 @@ class OptionalPixels(V2ePixels):
 
     def __init__(
         self,
-        config: SensorConfig,
+        config: V2eFields,
         size: tuple[int, int],
         key: int,
-        pattern: RandomFields,
+        given: RandomFields,
         threads: int,
         recycle: bool,
     ) -> None:
-        super().__init__(config, size, key, pattern, 1, recycle)
+        super().__init__(config, size, key, given, 1, recycle)
         shape = size[::-1]
         on = {
             "filtered": True,
@@ -120,7 +111,7 @@ class OptionalPixels(V2ePixels):
 
     def log_intensity(self, frame: NDArray[Any]) -> NDArray[np.float32]:
         """float32 (H, W) log intensity of a checked frame, before the low-pass."""
-        return frame.astype(np.float32) if self._config.input == "log" else super().log_intensity(frame)
+        return frame.astype(np.float32) if self._config.reads_logarithms else super().log_intensity(frame)
 
     def require_pass(self, t0_ns: int, t1_ns: int, given: FrameFields | None) -> None:
         """InputError for random fields that cannot be, and for an interval too long for an option."""
@@ -131,7 +122,7 @@ class OptionalPixels(V2ePixels):
         self, frame: NDArray[Any], t0_ns: int, t1_ns: int, index: int, given: FrameFields | None
     ) -> Any:
         """Events of the interval (t0_ns, t1_ns] that ends with `frame`; `index` counts passes."""
-        if self._config.input == "log":
+        if self._config.reads_logarithms:
             self._log = frame
             frame = np.exp(frame) / np.float32(FULL_SCALE_DN)
             frame.flags.writeable = False
@@ -353,7 +344,7 @@ def count_plane(
     scratch: Scratch,
     crossings: Crossings,
 ) -> tuple[int, int, int]:
-    """Compare `signal` with the base; returns as `general.advance_plane`."""
+    """Compare `signal` with the base; returns as `pass_whole_planes.advance_plane`."""
     total, busiest, candidates = np.int64(0), np.int64(0), np.int64(0)
     for y in range(planes.base.shape[0]):
         old, base, before = planes.low_pass[y], planes.base[y], scratch.before[0]

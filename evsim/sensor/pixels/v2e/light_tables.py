@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evsim.sensor.config import SensorConfig
 from evsim.sensor.frames import UINT16_PER_DN, dn_scale
-from evsim.sensor.v2e.records import FLOAT_EXACT, FLOAT_FAST, UINT8, UINT16, Light
+from evsim.sensor.pixels.v2e.config import V2eFields
+from evsim.sensor.pixels.v2e.pass_records import FLOAT_EXACT, FLOAT_FAST, UINT8, UINT16, Light
 from evsim.sensor.vector import byte_planes
 
 KNEE = 20.0
@@ -40,10 +40,10 @@ def lin_log_table(dn: NDArray[np.float64]) -> NDArray[np.float32]:
 class LightReader:
     """Makes the `Light` of frames; keeps the tables of the last few interval lengths."""
 
-    def __init__(self, config: SensorConfig) -> None:
+    def __init__(self, config: V2eFields) -> None:
         self._config = config
-        closed = config.low_pass == "exact"
-        self._exponential = closed or config.model == "idslpf"
+        closed = config.solves_low_pass
+        self._exponential = closed or config.bypasses_low_pass
         self._largest = math.inf if closed else 1.0
         self._exact = config.precision == "float64"
         # The polynomial of float frames is good for weights of short intervals only.

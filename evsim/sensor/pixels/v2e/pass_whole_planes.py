@@ -12,10 +12,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from evsim.kernels.compiled import INLINE, LOOP
-from evsim.sensor.v2e.linear import give_back, later_key, slot_of
-from evsim.sensor.v2e.records import Fields, Light, Pass, Planes, Scratch
-from evsim.sensor.v2e.rows import advance_row, load_plain
-from evsim.sensor.v2e.shots import BATCH, draw_shots, shot_candidates
+from evsim.sensor.pixels.v2e.pass_per_pixel_times import give_back, later_key, slot_of
+from evsim.sensor.pixels.v2e.pass_records import Fields, Light, Pass, Planes, Scratch
+from evsim.sensor.pixels.v2e.row_arithmetic import advance_row, load_plain
+from evsim.sensor.pixels.v2e.shot_noise import BATCH, draw_shots, shot_candidates
 
 NEVER = -(2**30)
 """`Planes.last_event` of a pixel that has not fired."""
@@ -23,7 +23,7 @@ ALL_BUT_LABEL = np.uint32(0xFFFFFFFC)
 
 
 class Crossings(NamedTuple):
-    """What `rows.advance_row` says of every pixel, (H, W)."""
+    """What `row_arithmetic.advance_row` says of every pixel, (H, W)."""
 
     count: NDArray[np.int32]
     key: NDArray[np.uint32]

@@ -14,8 +14,8 @@ from numba import njit
 
 from evsim.kernels.compiled import INLINE, SPREAD
 from evsim.kernels.philox.cpu import fill_blocks, philox4x32
-from evsim.sensor.v2e.records import UINT8, UINT16, Fields, Light, Pass, Planes, Scratch
-from evsim.sensor.v2e.rows import relative_brightness
+from evsim.sensor.pixels.v2e.pass_records import UINT8, UINT16, Fields, Light, Pass, Planes, Scratch
+from evsim.sensor.pixels.v2e.row_arithmetic import relative_brightness
 
 BATCH = 16
 SHOT_WORDS, SHOT_COUNT_WORDS = np.uint32(1), np.uint32(2)

@@ -9,19 +9,42 @@ behind catches up. A crossing within the dead time moves the reference but is no
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from evsim.configuration import require_range
 from evsim.kernels.compiled import INLINE, LOOP
+from evsim.sensor.config import ThresholdConfig
 from evsim.sensor.fields import RandomFields
 from evsim.sensor.frames import FULL_SCALE_DN, dn_scale
 from evsim.sensor.listing import Listing, put, slot_at
 from evsim.sensor.per_pixel import PerPixelModel, field_plane, slot_offset
 
 ON_SIGNAL, OFF_SIGNAL = 4, 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EsimConfig(ThresholdConfig):
+    """ESIM's ideal pixel; the shared defaults are v2e's."""
+
+    model: Literal["esim"] = "esim"
+    """Pixel model."""
+    log_offset: float = 1e-3
+    """Added to intensity (255 DN is 1) before the logarithm."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_range("log_offset", self.log_offset, 1e-9, 1.0)
+
+    def create_pixels(
+        self, size: tuple[int, int], key: int, given: RandomFields, threads: int, recycle: bool
+    ) -> EsimPixels:
+        """The pixels of one sensor; see `SensorConfig.create_pixels`."""
+        return EsimPixels(self, size, key, given, threads, recycle)
 
 
 class Planes(NamedTuple):
@@ -34,7 +57,7 @@ class Planes(NamedTuple):
     last_event: NDArray[np.float64]
 
 
-class Interval(NamedTuple):
+class EsimPass(NamedTuple):
     """One pass: length and start in microseconds, rounding of times, slots; dead_time < 0: none."""
 
     length: float
@@ -68,7 +91,7 @@ def take_log(
 def run_blocks(
     after: NDArray[np.float64],
     planes: Planes,
-    now: Interval,
+    now: EsimPass,
     closer: NDArray[np.bool_],
     listing: Listing,
     first: int,
@@ -120,7 +143,7 @@ def _run_pixel(
     x: int,
     level: float,
     planes: Planes,
-    now: Interval,
+    now: EsimPass,
     listing: Listing,
 ) -> int:
     """The next free place, or -1 without any change if the events of the pixel found no room."""
@@ -157,6 +180,7 @@ class EsimPixels(PerPixelModel):
     """The state of ESIM's pixels and one pass over it, all in float64."""
 
     PATTERN = ("theta_on", "theta_off")
+    _config: EsimConfig
 
     def start(self, frame: NDArray[Any], t_ns: int, *, first: bool) -> None:
         """Take `frame` as settled: all pixels rest at its level. `first`: also set the origin of times."""
@@ -188,7 +212,7 @@ class EsimPixels(PerPixelModel):
 
     def _advance(self, frame: NDArray[Any], t0_ns: int, t1_ns: int, index: int) -> None:
         dead_time = self._config.refractory_period_us
-        now = Interval(
+        now = EsimPass(
             (t1_ns - t0_ns) / 1000,
             (t0_ns - self._origin_ns) / 1000,
             slot_offset(t0_ns),
@@ -209,3 +233,6 @@ class EsimPixels(PerPixelModel):
         if codes not in self._tables:
             self._tables[codes] = np.log(np.arange(codes) * scale + offset)
         self._bands.split(look_up, height, self._blocks, frame, self._tables[codes], out)
+
+
+PIXEL_MODEL = EsimConfig

@@ -15,15 +15,17 @@ is at most one such per pixel.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from evsim.configuration import require_range
 from evsim.kernels.compiled import INLINE, LOOP
 from evsim.kernels.philox import random_words
-from evsim.sensor.config import SMALLEST_THRESHOLD
+from evsim.sensor.config import SMALLEST_THRESHOLD, ThresholdConfig
 from evsim.sensor.fields import RandomFields
 from evsim.sensor.frames import FULL_SCALE_DN
 from evsim.sensor.listing import Listing, put, slot_at
@@ -40,6 +42,43 @@ MARGIN_STEPS = 4
 """Of 2^-32 of the noise period."""
 LEAST_WAIT_US = 1e-6
 """An event in flight stays later than the end of its interval whatever float32 rounds to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IcnsConfig(ThresholdConfig):
+    """ICNS's pixel; the shared defaults are v2e's, so start from the preset."""
+
+    model: Literal["icns"] = "icns"
+    """Pixel model."""
+    white_level: float = 1e4
+    """Light of 255 DN, in the unit of which 1000 makes the filter as slow as time_constant_us."""
+    time_constant_us: float = 40.0
+    """Of the photoreceptor low-pass at light 1000; inversely proportional to light + 1."""
+    noise_rate_on_hz: float = 0.1
+    """ON noise events per pixel and second, periodic with a random phase per pixel."""
+    noise_rate_off_hz: float = 0.01
+    """OFF noise events per pixel and second, periodic with a random phase per pixel."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, low, high in (
+            ("white_level", 1.0, 1e9),
+            ("time_constant_us", 0.01, 1e6),
+            ("noise_rate_on_hz", 0, 1e4),
+            ("noise_rate_off_hz", 0, 1e4),
+        ):
+            require_range(name, getattr(self, name), low, high)
+
+    @property
+    def readout_latency_us(self) -> tuple[float, float]:
+        """Mean and deviation of the delay behind the pixels: none, these have one inside."""
+        return 0.0, 0.0
+
+    def create_pixels(
+        self, size: tuple[int, int], key: int, given: RandomFields, threads: int, recycle: bool
+    ) -> IcnsPixels:
+        """The pixels of one sensor; see `SensorConfig.create_pixels`."""
+        return IcnsPixels(self, size, key, given, threads, recycle)
 
 
 class Planes(NamedTuple):
@@ -60,7 +99,7 @@ class Planes(NamedTuple):
     phase_off: NDArray[np.uint32]
 
 
-class Interval(NamedTuple):
+class IcnsPass(NamedTuple):
     """One pass. Times in microseconds; position_*: of its start in the noise period, which is 0 for none."""
 
     key_low: np.uint32
@@ -107,7 +146,7 @@ def run_blocks(
     scale: float,
     table: NDArray[np.uint64],
     planes: Planes,
-    now: Interval,
+    now: IcnsPass,
     scratch: Scratch,
     listing: Listing,
     first: int,
@@ -153,7 +192,7 @@ def _mark_row(
     scale: float,
     table: NDArray[np.uint64],
     planes: Planes,
-    now: Interval,
+    now: IcnsPass,
     scratch: Scratch,
 ) -> None:
     """Move the pixels to which nothing happens; list the others and draw their first numbers."""
@@ -225,7 +264,7 @@ def _filter_row(
     theta_on: NDArray[np.float32],
     theta_off: NDArray[np.float32],
     fired: NDArray[np.float32],
-    now: Interval,
+    now: IcnsPass,
     closer: NDArray[np.int32],
 ) -> None:
     dead, length = np.float32(now.dead_time), np.float32(now.length)
@@ -249,7 +288,7 @@ def _run_pixel(
     i: int,
     dn: float,
     planes: Planes,
-    now: Interval,
+    now: IcnsPass,
     scratch: Scratch,
     listing: Listing,
 ) -> int:
@@ -329,6 +368,7 @@ def _crosses(
 class IcnsPixels(PerPixelModel):
     """The state of ICNS's pixels and one pass over it: float32, single pixels that fire float64."""
 
+    _config: IcnsConfig
     LARGEST_DN = 1e6
     """Beyond, pixels would fire more than once a microsecond and float32 overflow."""
 
@@ -386,7 +426,7 @@ class IcnsPixels(PerPixelModel):
 
     def _advance(self, frame: NDArray[Any], t0_ns: int, t1_ns: int, index: int) -> None:
         config = self._config
-        now = Interval(
+        now = IcnsPass(
             *key_words(self._key),
             np.uint32(index & 0xFFFFFFFF),
             (t1_ns - t0_ns) / 1000,
@@ -407,7 +447,7 @@ class IcnsPixels(PerPixelModel):
         table = self._table(frame, scale, now)
         self._list_events(run_blocks, frame, scale, table, Planes(**self._planes), now, self._scratch)
 
-    def _table(self, frame: NDArray[Any], scale: float, now: Interval) -> NDArray[np.uint64]:
+    def _table(self, frame: NDArray[Any], scale: float, now: IcnsPass) -> NDArray[np.uint64]:
         """Target and remaining part of the way for every code; empty for float frames."""
         if frame.dtype.kind == "f":
             return np.empty(0, np.uint64)
@@ -423,3 +463,6 @@ def _noise_clock(rate_hz: float, elapsed_ns: int) -> tuple[float, float]:
         return 0.0, 0.0
     period_ns = round(1e9 / rate_hz)
     return period_ns / 1000, (elapsed_ns % period_ns) / 1000
+
+
+PIXEL_MODEL = IcnsConfig

@@ -105,9 +105,9 @@ class Pass(NamedTuple):
 class Scratch(NamedTuple):
     """Working rows of each thread or block, (blocks, W), small enough to stay in the cache; P as in `Planes`.
 
-    key, count, first, spacing: see `rows.advance_row`. column: 0, 1, 2 ... . deeper: columns that fired more
-    than once. aside, held: crossings that the dead time may concern, and their columns. words: four quarters.
-    shot_words: (blocks, 4, batch). shot_low, shot_slot: (blocks, batch).
+    key, count, first, spacing: see `row_arithmetic.advance_row`. column: 0, 1, 2 ... . deeper: columns that
+    fired more than once. aside, held: crossings that the dead time may concern, and their columns. words:
+    four quarters. shot_words: (blocks, 4, batch). shot_low, shot_slot: (blocks, batch).
     """
 
     values: NDArray[np.float32]

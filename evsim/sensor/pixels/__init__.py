@@ -1,0 +1,1 @@
+"""Pixel models, one module or folder each, found here by name."""
