@@ -1,7 +1,8 @@
 """Typed, frozen configuration: a strict loader for mappings, files and ``a.b=value`` overrides.
 
 A configuration class is a frozen, keyword-only dataclass whose fields have defaults and a one-line
-docstring each. A field that came after files of its class were written is declared by `later`.
+docstring each; its `__post_init__` calls `check_choices`: a misspelt choice is an error however it is made.
+A field that came after files of its class were written is declared by `later`.
 Before it is built, values may be *draws* written as text, ``uniform(0.2, 0.3)``,
 ``normal(m, s)``, ``loguniform(a, b)`` or ``choice(a, b, c)``; `resolve_draws` turns them into numbers.
 """
@@ -15,6 +16,7 @@ import inspect
 import json
 import os
 import re
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -31,9 +33,10 @@ C = TypeVar("C")
 Tree = dict[str, Any]
 
 _POWER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+$")
+_LARGEST_FLOAT = int(sys.float_info.max)
 _DRAW = re.compile(r"^(uniform|normal|loguniform|choice)\((.*)\)$")
-
-
+_YAML_ERRORS = (yaml.YAMLError, ValueError, OverflowError, RecursionError)
+"""What loading raises: also for impossible dates, numbers of thousands of digits and very deep nesting."""
 _LATER = "evsim: left out while it has its default"
 
 
@@ -50,11 +53,13 @@ def later(*, default: Any = dataclasses.MISSING, default_factory: Any = dataclas
 def read_file(path: str | os.PathLike[str]) -> Tree:
     """The mapping in a YAML or JSON file. Raises ConfigError when it is missing, malformed or no mapping."""
     try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read configuration {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is neither YAML nor JSON: {' '.join(str(error).split())}") from error
+    try:
+        loaded = yaml.safe_load(text)
+    except _YAML_ERRORS as error:
+        raise ConfigError(f"{path} is neither YAML nor JSON: {_in_one_line(error)}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path} holds a {type(loaded).__name__}, expected a mapping of fields")
     return loaded
@@ -71,10 +76,8 @@ def parse_overrides(assignments: Sequence[str]) -> Tree:
             )
         try:
             value = text.strip() if _DRAW.match(text.strip()) else yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(
-                f"cannot read the value in {assignment!r}: {' '.join(str(error).split())}"
-            ) from error
+        except _YAML_ERRORS as error:
+            raise ConfigError(f"cannot read the value in {assignment!r}: {_in_one_line(error)}") from error
         *parents, last = name.split(".")
         branch: Tree = {last: value}
         for parent in reversed(parents):
@@ -154,10 +157,22 @@ def to_tree(config: Any) -> Tree:
 
 
 def check_choices(config: Any) -> None:
-    """ConfigError for a field whose type is a fixed set of choices and whose value is none of them."""
-    for name, hint in _type_hints(type(config)).items():  # type: ignore[arg-type]
-        if typing.get_origin(hint) is Literal:
-            _convert(hint, getattr(config, name), name)
+    """ConfigError for a field whose type is a fixed set of choices and whose value is none of them.
+
+    Sets of choices among other types and in tuples are checked as well.
+    """
+    for name, hint in _choices(type(config)).items():  # type: ignore[arg-type]
+        _convert(hint, getattr(config, name), name)
+
+
+@functools.cache
+def _choices(cls: Any) -> dict[str, Any]:
+    """The types of the fields that have choices."""
+    return {name: hint for name, hint in _type_hints(cls).items() if _has_choices(hint)}
+
+
+def _has_choices(hint: Any) -> bool:
+    return typing.get_origin(hint) is Literal or any(map(_has_choices, typing.get_args(hint)))
 
 
 def convert(kind: Any, value: Any, place: str) -> Any:
@@ -216,18 +231,34 @@ def require_range(name: str, value: float, low: float, high: float = float("inf"
 def _draw(text: str, place: str, draws: RandomDraws) -> Any:
     match = _DRAW.match(text)
     assert match is not None
-    kind, arguments = match[1], [_as_number(value) for value in yaml.safe_load(f"[{match[2]}]")]
+    kind = match[1]
+    try:
+        loaded = yaml.safe_load(f"[{match[2]}]")
+    except _YAML_ERRORS as error:
+        raise ConfigError(f"{place} = {text!r} cannot be read: {_in_one_line(error)}") from error
+    if not isinstance(loaded, list):
+        raise ConfigError(f"{place} = {text!r} cannot be read, expected values between the parentheses")
+    if any(isinstance(value, Mapping) for value in loaded):
+        raise ConfigError(f"{place} = {text!r}, expected values and no fields in the parentheses")
+    arguments = [_as_number(value) for value in loaded]
     if kind == "choice":
         if not arguments:
             raise ConfigError(f"{place} = {text!r} has nothing to choose from")
         return draws.choice(arguments)
-    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in arguments)
-    if len(arguments) != 2 or not numbers:
-        raise ConfigError(f"{place} = {text!r}, expected two numbers in the parentheses")
+    if len(arguments) != 2 or not all(map(_is_finite_number, arguments)):
+        raise ConfigError(f"{place} = {text!r}, expected two numbers in the parentheses, both finite")
     low, high = arguments
     if kind == "loguniform" and min(low, high) <= 0:
         raise ConfigError(f"{place} = {text!r}, expected positive bounds")
     return getattr(draws, kind)(low, high)
+
+
+def _is_finite_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST_FLOAT
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _as_number(value: Any) -> Any:
@@ -259,6 +290,8 @@ def _convert(hint: Any, value: Any, place: str) -> Any:
     if hint is float:
         value = _as_number(value)
         if isinstance(value, int) and not isinstance(value, bool):
+            if abs(value) > _LARGEST_FLOAT:
+                raise ConfigError(f"{place} is beyond {_LARGEST_FLOAT:.3g}, expected float")
             return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"{place} = {value!r} ({type(value).__name__}), expected {hint.__name__}")

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from evsim.configuration import require_range
+from evsim.configuration import check_choices, require_range
 from evsim.errors import ConfigError, FormatError, InputError
 from evsim.formats import Recording
 from evsim.formats.storage.excerpt import time_span
@@ -50,6 +50,7 @@ class ImageTimes:
     which images are."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         require_range("window_ms", self.window_ms, 0.001)
         require_range("events_per_window", self.events_per_window, 1)
         if self.frames is not None:

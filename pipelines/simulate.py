@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from evsim import configuration
 from evsim.chain import DEFAULT_PRESET, ClipSimulation, SimulationConfig, content_record, read_preset
-from evsim.configuration import Tree, require_range
+from evsim.configuration import Tree, check_choices, require_range
 from evsim.errors import InputError
 from evsim.files import atomic_output, require_absent
 from evsim.formats import create_events, format_for
@@ -46,6 +46,7 @@ class ClipJob(SimulationConfig):
     """Which frames are stored with the events."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         require_range("seed", self.seed, -(2**63), 2**63 - 1)
 
 

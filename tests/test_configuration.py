@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import typing
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,6 +18,8 @@ from evsim.configuration import build, merge, parse_overrides, resolve_draws, to
 from evsim.errors import ConfigError, InputError
 from evsim.randomness import RandomDraws, derive_key
 from evsim.registry import Registry
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,3 +177,97 @@ def test_a_later_field_is_written_only_where_it_says_something() -> None:
     tree = configuration.to_tree(changed)
     assert tree == {"first": 1, "second": "other", "third": {"a": 2}}
     assert configuration.build(Grown, tree) == changed
+
+
+def configuration_classes() -> Iterator[type]:
+    """Every frozen, keyword-only dataclass of the sources whose fields all have defaults."""
+    for folder, prefix in (("evsim", "evsim"), ("models", "evsim.models"), ("pipelines", "evsim.pipelines")):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if path.stem == "__main__":
+                continue
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            name = ".".join([prefix, *(part for part in parts if part != "__init__")])
+            for value in vars(importlib.import_module(name)).values():
+                if isinstance(value, type) and value.__module__ == name and is_configuration(value):
+                    yield value
+
+
+def is_configuration(cls: Any) -> bool:
+    if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        return False
+    absent = dataclasses.MISSING
+    return all(
+        each.kw_only and (each.default is not absent or each.default_factory is not absent)
+        for each in dataclasses.fields(cls)
+    )
+
+
+def choices_in(hint: Any) -> bool:
+    return typing.get_origin(hint) is Literal or any(map(choices_in, typing.get_args(hint)))
+
+
+def test_no_configuration_takes_a_misspelt_choice_however_it_is_made() -> None:
+    tried = set()
+    for cls in configuration_classes():
+        hints = typing.get_type_hints(cls)
+        for each in dataclasses.fields(cls):
+            if not choices_in(hints[each.name]):
+                continue
+            tried.add(f"{cls.__name__}.{each.name}")
+            wrong = {each.name: "nnoe"}
+            with pytest.raises(InputError, match="nnoe"):
+                cls(**wrong)
+            with pytest.raises(InputError, match="nnoe"):
+                dataclasses.replace(cls(), **wrong)
+    assert tried >= {"UpsampleConfig.interpolated_dtype", "IspConfig.variant", "V2eConfig.clock"}
+    assert len(tried) > 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chooser:
+    one: Literal["a", "b"] | None = None
+    pair: tuple[Literal["x", "y"], ...] = ("x",)
+    number: Literal[8, 16] = 8
+
+    def __post_init__(self) -> None:
+        configuration.check_choices(self)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"one": "c"}, {"pair": ("x", "z")}, {"pair": "x"}, {"number": 12}, {"number": True}], ids=str
+)
+def test_choices_among_other_types_and_in_tuples_are_checked(wrong: dict[str, Any]) -> None:
+    assert Chooser(one="b", pair=("y", "x"), number=16).one == "b"
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        Chooser(**wrong)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "uniform(0.2, ])", "choice(a: b, [)", "uniform(a: b, [)", "choice(a: b)", "choice(2001-13-45)",
+        "uniform(] , [)", "uniform(0, .inf)", "normal(.nan, 1)", "loguniform(1, 1e400)", "uniform(1 2)",
+        "uniform(true, 2)", f"uniform(0, {'9' * 400})", f"uniform(0, {'9' * 5000})", f"choice({'[' * 1500})",
+        "choice(!!python/name:os.system)",
+    ],
+    ids=lambda text: text[:20],
+)  # fmt: skip
+def test_a_draw_that_cannot_be_read_is_one_line_with_its_field(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^filter\.cutoff_hz = ") as raised:
+        resolve_draws(parse_overrides([f"filter.cutoff_hz={text}"]), 0, "")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["2001-13-45", "[", "9" * 5000, "[" * 1500], ids=lambda text: text[:10])
+def test_a_value_that_cannot_be_read_is_one_line(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse_overrides([f"limit={text}"])
+    assert "\n" not in str(raised.value)
+    (tmp_path / "a.yaml").write_text(f"limit: {text}")
+    with pytest.raises(ConfigError, match=r"a\.yaml"):
+        configuration.read_file(tmp_path / "a.yaml")
+
+
+def test_a_whole_number_too_large_for_a_float_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"filter\.cutoff_hz"):
+        build(Example, {"filter": {"cutoff_hz": 10**400}})

@@ -74,6 +74,7 @@ class IspConfig:
     """Log-uniform range of the shot noise variance at full scale, for noise = brooks."""
 
     def __post_init__(self) -> None:
+        configuration.check_choices(self)
         configuration.require_range("low_light_factor", self.low_light_factor, 1e-3, 1e6)
         configuration.require_range("inverse_rgb_gain_mean", self.inverse_rgb_gain_mean, 0.01, 100.0)
         configuration.require_range("inverse_rgb_gain_deviation", self.inverse_rgb_gain_deviation, 0.0, 100.0)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evsim.configuration import check_choices
 from evsim.metrics.images import Quantise, checked_pair, codes, luma, unit
 
 _LIGHTNESS_SIDE = 50
@@ -51,6 +52,9 @@ class PsnrConvention:
     """All channels jointly, or the luma of the images."""
     floor: float = 0.0
     """Added to the mean squared error (full scale 1.0); with 0, identical images give infinity."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
 
 
 def peak_signal_to_noise(prediction: ArrayLike, reference: ArrayLike, convention: PsnrConvention) -> float:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evsim.configuration import check_choices
 from evsim.errors import InputError
 from evsim.metrics.images import Quantise, checked_pair, codes, luma, unit
 
@@ -36,6 +37,9 @@ class SsimConvention:
     """Negative values of the contrast-structure term count as 0."""
     clamp: bool = True
     """Clamp the prediction to [0, 1] first."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
 
 
 def structural_similarity(prediction: ArrayLike, reference: ArrayLike, convention: SsimConvention) -> float:

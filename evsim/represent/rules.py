@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from evsim.configuration import check_choices
 from evsim.registry import Registry
 
 Polarity = Literal["signed", "split", "split_off_first"]
@@ -40,6 +41,9 @@ class VoxelRule:
     """Fewer events in the window give zeros."""
     spread: bool = False
     """Events of one time are spread over the bins in their order; otherwise a duration of 0 counts as 1."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
 
     def steps(self, bins: int) -> int:
         """Bin intervals that the window is divided into."""

@@ -21,7 +21,7 @@ import torch
 
 from evsim import configuration
 from evsim.chain import ClipSimulation, SimulationConfig, read_preset, resolve, voxel_target
-from evsim.configuration import Tree, require_range
+from evsim.configuration import Tree, check_choices, require_range
 from evsim.errors import ConfigError, InputError
 from evsim.events import Events
 from evsim.media import (
@@ -101,6 +101,7 @@ class SimulationData:
     """What single pictures become."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         require_range("settle", self.settle, 0)
 
     def tree(self) -> Tree:

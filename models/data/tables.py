@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evsim.configuration import require_range
+from evsim.configuration import check_choices, require_range
 from evsim.errors import ConfigError, InputError
 from evsim.models.data.sources import Source
 from evsim.models.data.stretch import NO_IMAGE
@@ -35,8 +35,7 @@ class WindowConfig:
     """Share of a window of kind k_events or t_seconds that the next one repeats, 0 to below 1."""
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(WindowKind):
-            raise ConfigError(f"kind = {self.kind!r}, expected one of {', '.join(get_args(WindowKind))}")
+        check_choices(self)
         require_range("events", self.events, 1)
         require_range("seconds", self.seconds, 1e-6)
         require_range("overlap", self.overlap, 0, 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from evsim import configuration
-from evsim.configuration import require_range
+from evsim.configuration import check_choices, require_range
 from evsim.errors import ConfigError
 from evsim.metrics.preparation import Equalisation, Normalisation
 from evsim.models.evaluation.alignment import Alignment
@@ -103,6 +103,7 @@ class EvaluationConfig:
     are counted."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         protocol = parse_protocol(self.protocol)
         require_range("tolerance_ms", self.tolerance_ms, 0)
         require_range("inserted", self.inserted, 1)

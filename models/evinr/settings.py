@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import yaml
 
-from evsim.configuration import require_range
+from evsim.configuration import check_choices, require_range
 from evsim.errors import ConfigError
 from evsim.kernels.evinr_loss import LossWeights
 
@@ -59,6 +59,7 @@ class EvinrFitConfig:
     """Decides the initial weights."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None:

@@ -7,7 +7,7 @@ weights were trained with a perceptual and a temporal loss; here the loss is one
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss, mse_loss
 
-from evsim.configuration import require_range
-from evsim.errors import ConfigError, InputError
+from evsim.configuration import check_choices, require_range
+from evsim.errors import InputError
 from evsim.models.data.recordings import RecordingData
 from evsim.models.data.sequences import voxel_sequences
 from evsim.models.firenet.network import FireNet
@@ -35,8 +35,7 @@ class FireNetTaskConfig:
     """Windows at the begin of each sequence that the loss leaves out, while the state fills."""
 
     def __post_init__(self) -> None:
-        if self.loss not in get_args(LossName):
-            raise ConfigError(f"loss = {self.loss!r}, expected one of {', '.join(get_args(LossName))}")
+        check_choices(self)
         require_range("skip", self.skip, 0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from evsim.configuration import require_range
+from evsim.configuration import check_choices, require_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,7 @@ class VariationalConfig:
     """display: a logistic curve of log intensity, in 0..1; log: log intensity of mean 0 itself."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         for name in ("event_threshold", "event_threshold_off"):
             if getattr(self, name) is not None:
                 require_range(name, getattr(self, name), 1e-6, 1e3)
