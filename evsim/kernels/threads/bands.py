@@ -18,7 +18,7 @@ class RowBands:
     """Splits work over rows among threads; results must not depend on where the splits fall.
 
     threads: None for as many as `allowed_threads` says. No thread is started before the first piece of work
-    that is large enough, so a process that never gets there may fork.
+    that is large enough. A process may fork at any time.
     """
 
     def __init__(self, threads: int | None = None) -> None:
