@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,9 +21,8 @@ import torch
 
 from evsim import configuration
 from evsim.chain import ClipSimulation, SimulationConfig, read_preset, resolve, voxel_target
-from evsim.configuration import Tree, check_choices, require_range
+from evsim.configuration import Tree, check_choices, later, require_range
 from evsim.errors import ConfigError, InputError
-from evsim.events import Events
 from evsim.media import (
     ArraySource,
     CameraMotion,
@@ -37,14 +36,14 @@ from evsim.media import (
 )
 from evsim.media.finding import clips_below, has_images
 from evsim.media.image import image_kind
-from evsim.models.data.augmentation import Placement, draw_placement
+from evsim.models.data.augmentation import draw_placement
 from evsim.models.data.dataset import SampleKey, sample_draws
 from evsim.models.data.lists import require_distinct
 from evsim.models.data.sequences import SequenceConfig, VoxelSequences, grey_light
+from evsim.models.data.simulated_stretch import PlacedClip, simulated_stretch
 from evsim.models.data.stretch import Stretch, Transform
 from evsim.models.data.stretch_dataset import StretchDataset, naming
 from evsim.randomness import RandomDraws
-from evsim.timed_image import TimedImage
 from evsim.upsample import KeptInterpolators
 
 STACKS = (".npy", ".npz")
@@ -99,10 +98,16 @@ class SimulationData:
     not from its first to its last event."""
     stills: StillData = field(default_factory=StillData)
     """What single pictures become."""
+    sensor_scale: int = later(default=1)
+    """Pixels of the images per pixel of the sensor, in x and in y, which sees means of such blocks."""
+    blur_frames: int = later(default=1)
+    """From 2 on: so many frames, then sharp images, make a blurry one, whose exposure is a window."""
 
     def __post_init__(self) -> None:
         check_choices(self)
         require_range("settle", self.settle, 0)
+        require_range("sensor_scale", self.sensor_scale, 1, 64)
+        require_range("blur_frames", self.blur_frames, 1)
 
     def tree(self) -> Tree:
         """The chain's configuration, draws unresolved."""
@@ -150,6 +155,8 @@ class SimulatedDataset(StretchDataset):
             raise ConfigError("direct, expected off: only a transform to voxel grids needs no events")
         if self.data.direct and self.augmentation.events.augmentations():
             raise ConfigError("direct, expected off: augmentations of events need events")
+        if self.data.direct and (self.data.sensor_scale, self.data.blur_frames) != (1, 1):
+            raise ConfigError("direct, expected off: its images are the frames that the sensor sees")
         self.paths = training_clips(clips)
         self._tree = self.data.tree()
         self._held: OrderedDict[int, Source] = OrderedDict()
@@ -167,43 +174,62 @@ class SimulatedDataset(StretchDataset):
         return int(self._ends[-1])
 
     def describe(self, index: int) -> str:
-        """The clip and the numbers of its frames."""
+        """The clip and the numbers of its frames, of those also that settle."""
         number, first = self._place_of(index)
         if _is_picture(self.paths[number]):
             return str(self.paths[number])
-        first += self.data.settle
-        return f"{self.paths[number]}, frames {first} to {first + self.config.length}"
+        return f"{self.paths[number]}, frames {first} to {first + self._frames_needed - 1}"
 
     def sample(self, index: int, draws: RandomDraws) -> Any:
         """The sample of sequence `index`; placement, sensor, noise and the transform draw from `draws`."""
         if not self.data.direct:
             return super().sample(index, draws)
         assert isinstance(self.transform, VoxelSequences)
-        return self._grids(self._simulation(index, draws), self.transform)
+        clip, drawn = self._clip(index, draws)
+        return self._grids(self._simulation(clip, drawn), self.transform)
 
     def placed(self, index: int, draws: RandomDraws) -> Stretch:
         """Sequence `index` as its drawn sensor sees it."""
-        return _stretch_of(self._simulation(index, draws), self.data.settle, self.describe(index))
+        clip, drawn = self._clip(index, draws)
+        data = self.data
+        return simulated_stretch(
+            self._simulation(clip, drawn), clip, data.settle, data.blur_frames, self.describe(index)
+        )
 
-    def _simulation(self, index: int, draws: RandomDraws) -> ClipSimulation:
+    def _clip(self, index: int, draws: RandomDraws) -> tuple[PlacedClip, SampleDraws]:
+        """The frames of a sequence in their place, and what was drawn for it."""
         number, first = self._place_of(index)
         path, drawn = self.paths[number], self._draw(draws)
         if _is_picture(path):
             source: Any = self._moving_picture(path, drawn)
         else:
-            source = self._frames(number, first, first + self.data.settle + self.config.length + 1)
+            source = self._frames(number, first, first + self._frames_needed)
+        scale = self.data.sensor_scale
         with naming(self.describe(index)):
-            placement = draw_placement(self.augmentation, (source.width, source.height), draws)
+            if source.width % scale or source.height % scale:
+                raise InputError(
+                    f"frames of {source.width}x{source.height} pixels, expected multiples of {scale}; "
+                    "set crop or size in data.simulation.selection, or another sensor_scale"
+                )
+            size = (source.width // scale, source.height // scale)
+            placement = draw_placement(self.augmentation, size, draws)
+        return PlacedClip(source, placement, scale), drawn
+
+    def _simulation(self, clip: PlacedClip, drawn: SampleDraws) -> ClipSimulation:
         # One thread: a loader has as many processes as it wants, and a forked one may start no threads.
         interpolator = self._interpolators.get(drawn.chain.upsample)
-        return ClipSimulation(
-            _Placed(source, placement), drawn.chain, seed=drawn.seed, threads=1, interpolator=interpolator
-        )
+        return ClipSimulation(clip, drawn.chain, seed=drawn.seed, threads=1, interpolator=interpolator)
 
     def _place_of(self, index: int) -> tuple[int, int]:
         """The clip of a sequence, and its first frame in it, of those that settle."""
         number = int(np.searchsorted(self._ends, index, "right")) - 1
-        return number, (index - int(self._ends[number])) * self._stride
+        return number, (index - int(self._ends[number])) * self._stride * self.data.blur_frames
+
+    @property
+    def _frames_needed(self) -> int:
+        """Frames of a sequence, with those that settle."""
+        blur, length = self.data.blur_frames, self.config.length
+        return self.data.settle + (length + 1 if blur == 1 else length * blur)
 
     def draws_of(self, index: int, *, seed: int | None = None, epoch: int = 0) -> SampleDraws:
         """The seed, chain and motion that sample `index` has in an epoch: what it takes to make it again."""
@@ -244,14 +270,16 @@ class SimulatedDataset(StretchDataset):
         frames = source.frame_count if source.frame_count is not None else source.frames_expected
         if frames is None:
             raise InputError(f"{path} does not say how many frames it has; unpack it into a folder of images")
-        spare = frames - 1 - self.data.settle - self.config.length
-        return 0 if spare < 0 else spare // self._stride + 1
+        spare = frames - self._frames_needed
+        return 0 if spare < 0 else spare // (self._stride * self.data.blur_frames) + 1
 
     def _open(self, path: Path) -> Source:
         return open_source(path, selection=self.data.selection, transfer=self.data.transfer)
 
     def _picture_size(self) -> tuple[int, int] | None:
-        return self.data.selection.size or self.config.augmentation.crop
+        """Pixels of the images that a still picture gives."""
+        crop, scale = self.augmentation.crop, self.data.sensor_scale
+        return self.data.selection.size or (None if crop is None else (crop[0] * scale, crop[1] * scale))
 
     def _moving_picture(self, path: Path, drawn: SampleDraws) -> StillImageSource:
         size = self._picture_size()
@@ -262,7 +290,7 @@ class SimulatedDataset(StretchDataset):
             return StillImageSource(
                 path,
                 drawn.motion,
-                duration_s=(self.data.settle + self.config.length) / self.data.stills.fps,
+                duration_s=(self._frames_needed - 1) / self.data.stills.fps,
                 fps=self.data.stills.fps,
                 size=size,
                 transfer=self.data.transfer,
@@ -291,31 +319,6 @@ class SimulatedDataset(StretchDataset):
         return _in_memory(source, list(source))
 
 
-class _Placed:
-    """A clip cropped, mirrored, turned, and run backwards."""
-
-    def __init__(self, source: Any, placement: Placement) -> None:
-        self._source, self._placement = source, placement
-        self.name, self.channels, self.dtype = source.name, source.channels, source.dtype
-        self.transfer, self.frame_count = source.transfer, source.frame_count
-        self.width, self.height = placement.size
-
-    def __iter__(self) -> Iterator[Frame]:
-        frames = reverse_frames(self._source) if self._placement.reverse_time else self._source
-        for frame in frames:
-            yield frame._replace(image=self._placement.image(frame.image))
-
-
-def reverse_frames(frames: Iterable[Frame]) -> list[Frame]:
-    """The frames of a source in the opposite order, within the same span of time."""
-    found = list(frames)
-    both = found[0].t_ns + found[-1].t_ns
-    return [
-        frame._replace(t_ns=both - frame.t_ns, source_index=number)
-        for number, frame in enumerate(found[::-1])
-    ]
-
-
 def training_clips(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
     """The clips to simulate while training that the paths stand for, in order.
 
@@ -342,31 +345,6 @@ def _clips_at(path: Path) -> list[Path]:
 
 def _is_picture(path: Path) -> bool:
     return path.is_file() and image_kind(path) is not None and path.suffix.lower() not in STACKS
-
-
-def _stretch_of(simulation: ClipSimulation, settle: int, key: str) -> Stretch:
-    """A window between every two consecutive source frames, but the first `settle` ones."""
-    windows: list[Events] = []
-    parts: list[Events] = []
-    images: list[TimedImage] = []
-    for step in simulation:
-        parts.append(step.events)
-        if step.frame.source_index is not None:
-            images.append(TimedImage(step.frame.image, step.frame.t_ns / 1000))
-            windows.append(Events.concatenate(parts))
-            parts = []
-    windows, images = windows[settle + 1 :], images[settle:]
-    ends = np.cumsum([0, *map(len, windows)])
-    times = np.array([image.t_us for image in images])
-    return Stretch(
-        events=Events.concatenate(windows),
-        images=tuple(images),
-        rows=np.stack([ends[:-1], ends[1:]], 1),
-        edges_us=np.stack([times[:-1], times[1:]], 1),
-        window_images=np.arange(1, len(images)),
-        opening_images=np.arange(len(images) - 1),
-        key=key,
-    )
 
 
 def _in_memory(source: Source, frames: list[Frame]) -> ArraySource:

@@ -146,15 +146,17 @@ def reverse(stretch: Stretch) -> Stretch:
 
     A time t becomes begin + end - t, rounded once for the whole stretch so that events stay at whole
     microseconds. Events come in the opposite order, also those of one time, with the other polarity. Windows
-    and images change their order, an image's exposure ends where it began, and the images at the begin and
-    end of a window change places. A flow keeps its values and leads between the same images, so the flow
-    forward has become the flow backward. Reversing twice gives the stretch back. A window that held its end
-    and not its begin holds its begin and not its end.
+    change their order, an image's exposure ends where it began, images stay in order of time (those that end
+    at one time in order of their exposures), and the images at the begin and end of a window change places.
+    A flow keeps its values and leads between the same images, so the flow forward has become the flow
+    backward. Reversing twice gives the stretch back. A window that held its end and not its begin holds its
+    begin and not its end.
     """
     begin, end = stretch.span_us
     both = float(np.rint(begin + end))
     events, count = stretch.events, len(stretch.events)
-    last = len(stretch.images) - 1
+    images = [image._replace(t_us=both - (image.t_us - image.exposure_us)) for image in stretch.images]
+    order = sorted(range(len(images)), key=lambda k: (images[k].t_us, images[k].exposure_us, -k))
     reversed_events = replace(
         events,
         t=np.int64(both) - events.t[::-1],
@@ -166,13 +168,11 @@ def reverse(stretch: Stretch) -> Stretch:
     return replace(
         stretch,
         events=reversed_events,
-        images=tuple(
-            image._replace(t_us=both - (image.t_us - image.exposure_us)) for image in stretch.images[::-1]
-        ),
+        images=tuple(images[k] for k in order),
         rows=count - stretch.rows[::-1, ::-1],
         edges_us=both - stretch.edges_us[::-1, ::-1],
-        window_images=_renumbered(stretch.opening_images[::-1], last),
-        opening_images=_renumbered(stretch.window_images[::-1], last),
+        window_images=_renumbered(stretch.opening_images[::-1], order),
+        opening_images=_renumbered(stretch.window_images[::-1], order),
         flows=tuple(
             flow._replace(from_us=both - flow.from_us, to_us=both - flow.to_us)
             for flow in stretch.flows[::-1]
@@ -180,5 +180,6 @@ def reverse(stretch: Stretch) -> Stretch:
     )
 
 
-def _renumbered(images: NDArray[np.int64], last: int) -> NDArray[np.int64]:
-    return np.where(images == NO_IMAGE, NO_IMAGE, last - images)
+def _renumbered(images: NDArray[np.int64], order: list[int]) -> NDArray[np.int64]:
+    """Numbers of images after these are put in an order."""
+    return np.array([NO_IMAGE if k == NO_IMAGE else order.index(k) for k in images.tolist()], np.int64)

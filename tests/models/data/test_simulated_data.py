@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from evsim.models.data.sequences import SequenceConfig, voxel_sequences
 from evsim.models.data.simulation import SimulatedDataset, SimulationData, StillData, training_clips
 from evsim.models.data.stretch import Stretch
 from evsim.models.data.tables import WindowConfig
+from evsim.randomness import RandomDraws
 from evsim.represent import voxel_grid
 
 PLAIN = AugmentationConfig(flip_x=0.0)
@@ -125,6 +127,74 @@ def test_direct_voxel_grids_are_those_of_the_events_with_the_window(root: Path) 
             np.testing.assert_allclose(image[0] * 255, seen, atol=2)
     with pytest.raises(ConfigError, match="only a transform to voxel grids"):
         SimulatedDataset(root / "tree", SimulationData(direct=True), config)
+
+
+@pytest.mark.parametrize("change", [{"reverse_time": 1.0}, {"quarter_turns": 1.0}])
+def test_clips_are_reversed_and_turned_before_the_sensor(root: Path, change: dict[str, float]) -> None:
+    config = SequenceConfig(length=3, augmentation=AugmentationConfig(crop=(32, 32), flip_x=0.0, **change))
+    data = SimulationData(preset="ideal", settle=0, upsample={"method": "none"})
+    dataset = SimulatedDataset(root / "tree" / "walk", data, config)
+    stretch, drawn = dataset[0], dataset.draws_of(0)
+    frames = np.stack([image.image for image in stretch.images])
+    found = [
+        (top, left, turns)
+        for top in range(5)
+        for left in range(9)
+        for turns in range(4)
+        for order in [slice(None, None, -1 if "reverse_time" in change else 1)]
+        if np.array_equal(
+            np.rot90(moving(7, 0)[:4][order, top : top + 32, left : left + 32], turns, axes=(1, 2)), frames
+        )
+    ]
+    assert [turns > 0 for _, _, turns in found] == ["quarter_turns" in change]
+    assert stretch.edges_us.tolist() == [[0, 10_000], [10_000, 20_000], [20_000, 30_000]]
+    times = np.arange(0, 40, 10) * 10**6
+    events = evsim.simulate(frames, times, config=drawn.chain, seed=drawn.seed)
+    for name in "txyp":
+        assert getattr(stretch.events, name).tolist() == getattr(events, name).tolist()
+
+
+def test_a_sensor_of_fewer_pixels_sees_blurry_images_being_exposed(root: Path) -> None:
+    data = SimulationData(
+        preset="ideal", settle=1, upsample={"method": "none"}, sensor_scale=2, blur_frames=3
+    )
+    config = SequenceConfig(length=2, augmentation=PLAIN)
+    dataset = SimulatedDataset(root / "tree" / "walk", data, config)
+    assert len(dataset) == 1  # of 7 frames: 1 to settle, twice 3
+    stretch, frames = dataset[0], moving(7, 0)
+    small = np.stack([cv2.resize(frame, (20, 18), interpolation=cv2.INTER_AREA) for frame in frames])
+    assert (stretch.events.width, stretch.events.height, stretch.image_scale) == (20, 18, (2, 2))
+    assert stretch.edges_us.tolist() == [[10_000, 30_000], [40_000, 60_000]]
+    drawn = dataset.draws_of(0)
+    events = evsim.simulate(small, np.arange(0, 70, 10) * 10**6, config=drawn.chain, seed=drawn.seed)
+    for window, first in enumerate((1, 4)):
+        begin, end = stretch.edges_us[window].astype(int)
+        assert stretch.window(window).t.tolist() == events.between(begin + 1, end + 1).t.tolist()
+        images = stretch.images[4 * window : 4 * window + 4]
+        assert [image.kind for image in images] == ["sharp", "sharp", "sharp", "blurry"]
+        for image, frame in zip(images[:3], frames[first:]):
+            np.testing.assert_array_equal(image.image, frame)
+        blurry = stretch.window_image(window)
+        assert blurry is images[3] is stretch.opening_image(window)
+        assert (blurry.t_us, blurry.exposure_us) == (end, 20_000)
+        np.testing.assert_allclose(blurry.image, frames[first : first + 3].mean(0), atol=0.5)
+    with pytest.raises(InputError, match=r"walk, frames 0 to 6: frames of 40x36 pixels, expected mult"):
+        _ = SimulatedDataset(root / "tree" / "walk", replace(data, sensor_scale=7), config)[0]
+    with pytest.raises(ConfigError, match="its images are the frames that the sensor sees"):
+        SimulatedDataset(root, replace(data, direct=True), config, transform=voxel_sequences(3))
+
+
+def test_frames_keep_their_depth(root: Path, tmp_path: Path) -> None:
+    deep = moving(3, 5).astype(np.uint16) * 257
+    np.save(tmp_path / "deep.npy", deep)
+    data = SimulationData(selection=Selection(fps=50.0), **LIGHT)
+    config = SequenceConfig(length=2, augmentation=PLAIN)
+    stretch = SimulatedDataset(tmp_path / "deep.npy", data, config)[0]
+    for image, frame in zip(stretch.images, deep, strict=True):
+        assert image.image.dtype == np.uint16
+        np.testing.assert_array_equal(image.image, frame)
+    sample = voxel_sequences(3)(stretch, RandomDraws(0, "", ""))
+    np.testing.assert_allclose(sample["images"][:, 0] * 255, deep[1:] / 257, atol=1e-4)
 
 
 def batches(root: Path, workers: int, first: int = 0, last: int = 5) -> list[dict[str, torch.Tensor]]:

@@ -22,7 +22,7 @@ from evsim.models.data.augmentation import AugmentationConfig, Placement, draw_p
 from evsim.models.data.dataset import FirstSamples, Share, StepSampler, batches_of, make_loader
 from evsim.models.data.sequences import SequenceConfig, SequenceDataset, voxel_sequences
 from evsim.models.data.sources import Source, find_recordings
-from evsim.models.data.stretch import Stretch
+from evsim.models.data.stretch import Stretch, reverse
 from evsim.models.data.tables import WindowConfig, make_table
 from evsim.randomness import RandomDraws
 from evsim.represent import voxel_grid
@@ -172,6 +172,18 @@ def test_windows_of_exposures_hold_their_blurry_and_sharp_images(blurry: Path) -
         assert stretch.window_image(0) is stretch.opening_image(0) is stretch.images[2]
         assert stretch.image_scale == (2, 2)
         assert int(stretch.images[2].image[0, 0]) == 200 + index
+
+
+def test_exposures_stay_around_their_sharp_images_when_time_is_reversed(blurry: Path) -> None:
+    config = SequenceConfig(length=2, windows=WindowConfig(kind="exposures"), augmentation=PLAIN)
+    stretch: Stretch = SequenceDataset(blurry, config)[0]
+    backwards = reverse(stretch)
+    assert [image[1:] for image in backwards.images] == [image[1:] for image in stretch.images]
+    # The last blurry image, with 100 behind it, comes first.
+    assert [int(image.image[0, 0]) for image in backwards.images] == [115, 105, 201, 15, 5, 200]
+    assert backwards.window_images.tolist() == backwards.opening_images.tolist() == [2, 5]
+    again = reverse(backwards)
+    assert [int(image.image[0, 0]) for image in again.images] == [5, 15, 200, 105, 115, 201]
 
 
 def test_sharp_images_behind_blurry_ones_are_no_ends_of_windows(blurry: Path, folder: Path) -> None:
