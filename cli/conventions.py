@@ -160,6 +160,22 @@ class Progress:
         self.close()
 
 
+class Number(click.ParamType):
+    """A number as people write it: finite, and at most 1e15 in size, beyond which nothing is counted here."""
+
+    name = "float"
+    largest = 1e15
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is not a number", parameter, context)
+        if not abs(number) <= self.largest:
+            self.fail(f"{value!r}, expected a number from -1e15 to 1e15", parameter, context)
+        return number
+
+
 class Size(click.ParamType):
     """WxH, such as 346x260."""
 
@@ -239,16 +255,18 @@ def output_option(what: str, *, required: bool = True) -> Callable[[F], F]:
 
 clip_options = apply_options(
     [
-        click.option("--start", type=float, default=None, metavar="SECONDS", help="Begin here in the clip."),
-        click.option("--stop", type=float, default=None, metavar="SECONDS", help="End before this time."),
+        click.option(
+            "--start", type=Number(), default=None, metavar="SECONDS", help="Begin here in the clip."
+        ),
+        click.option("--stop", type=Number(), default=None, metavar="SECONDS", help="End before this time."),
         click.option("--crop", type=Crop(), default=None, help="Pixels cut per side: left,right,top,bottom."),
         click.option("--size", type=Size(), default=None, help="Resize to this many pixels, after the crop."),
         click.option(
-            "--fps", type=float, default=None, help="Frame rate; needed where the input has no times."
+            "--fps", type=Number(), default=None, help="Frame rate; needed where the input has no times."
         ),
         click.option(
             "--slow-motion",
-            type=float,
+            type=Number(),
             default=None,
             metavar="FACTOR",
             help="The clip plays this many times slower than the scene was.",
@@ -297,7 +315,7 @@ compression_option = click.option(
     help="Of HDF5 outputs; needs hdf5plugin to write and to read.  [default: none]",
 )
 low_light_option = click.option(
-    "--low-light-factor", type=float, default=None, help="How many times darker than the clip."
+    "--low-light-factor", type=Number(), default=None, help="How many times darker than the clip."
 )
 no_substep_option = click.option(
     "--no-substep",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evsim.cli.conventions import Progress, Verb, dry_run_option, overwrite_option, wants_json
+from evsim.cli.conventions import Number, Progress, Verb, dry_run_option, overwrite_option, wants_json
 
 if TYPE_CHECKING:
     from evsim.models.evaluation.protocol import EvaluationConfig
@@ -53,11 +53,11 @@ _NORMALIZATIONS = ["none", "standard", "robust", "exprobust"]
 @click.option(
     "--protocol", default=None, help="Windows: std, std_all, t40ms, k5k, kr0.5, ...  [default: std]"
 )
-@click.option("--start", type=float, default=None, metavar="SECONDS", help="First scored time.")
-@click.option("--stop", type=float, default=None, metavar="SECONDS", help="Last scored time.")
+@click.option("--start", type=Number(), default=None, metavar="SECONDS", help="First scored time.")
+@click.option("--stop", type=Number(), default=None, metavar="SECONDS", help="Last scored time.")
 @click.option("--all-frames", is_flag=True, help="With std: also the last frame, not the empty window first.")
 @click.option(
-    "--tolerance-ms", type=float, default=None, help="Prediction to reference, at most.  [default: 1]"
+    "--tolerance-ms", type=Number(), default=None, help="Prediction to reference, at most.  [default: 1]"
 )
 @click.option(
     "--normalize", type=click.Choice(_NORMALIZATIONS), default=None, help="Stretch each prediction."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evsim.cli.conventions import Progress, apply_options, print_result
+from evsim.cli.conventions import Number, Progress, apply_options, print_result
 
 if TYPE_CHECKING:
     from evsim.formats import Recording
@@ -29,16 +29,16 @@ dataset_option = click.option(
 stretch_options = apply_options(
     [
         click.option(
-            "--t-start", type=float, default=None, metavar="SECONDS", help="Begin so long after event one."
+            "--t-start", type=Number(), default=None, metavar="SECONDS", help="Begin so long after event one."
         ),
-        click.option("--t-end", type=float, default=None, metavar="SECONDS", help="End before this time."),
+        click.option("--t-end", type=Number(), default=None, metavar="SECONDS", help="End before this time."),
     ]
 )
 
 fit_options = apply_options(
     [
         click.option(
-            "--event-threshold", type=float, default=None, help="Offline methods: log intensity per event."
+            "--event-threshold", type=Number(), default=None, help="Offline methods: log intensity per event."
         ),
         click.option("--iterations", type=click.IntRange(0), default=None, help="Offline methods: steps."),
         click.option(

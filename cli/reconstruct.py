@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evsim.cli.conventions import (
+    Number,
     Progress,
     Verb,
     dry_run_option,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--network", default=None, help="Network or offline method.  [default: firenet]")
 @click.option("--weights", default=None, metavar="FILE|NAME", help="Weight file: see `evsim weights list`.")
 @click.option("--between", type=click.Choice(["frames"]), default=None, help="An image per stored frame.")
-@click.option("--window-ms", type=float, default=None, help="An image per so many ms.  [default: 40]")
+@click.option("--window-ms", type=Number(), default=None, help="An image per so many ms.  [default: 40]")
 @click.option("--events-per-window", type=click.IntRange(1), default=None, help="An image per so many.")
 @click.option("--frames", type=click.IntRange(1), default=None, metavar="N", help="N images in all.")
 @click.option("--times", default=None, metavar="FILE", help="Images at the seconds in a text or NPY file.")
@@ -48,7 +49,9 @@ if TYPE_CHECKING:
     default=None,
     help="Stretch each image: extremes, percentiles 1 to 99, or those of its exponential.  [default: none]",
 )
-@click.option("--fps", type=float, default=None, help="Frame rate of a video.  [default: as windows follow]")
+@click.option(
+    "--fps", type=Number(), default=None, help="Frame rate of a video.  [default: as windows follow]"
+)
 @click.option("--device", default=None, help="cpu, cuda, cuda:N or mps.  [default: the first GPU, else cpu]")
 @click.option(
     "--config",

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from evsim.cli.conventions import (
+    Number,
     Progress,
     Size,
     Verb,
@@ -120,9 +121,9 @@ def video(source: Path, output: Path, **options: Any) -> None:
     show_default=True,
     help="Camera path.",
 )
-@click.option("--amplitude", type=float, default=20.0, show_default=True, help="Largest shift in pixels.")
-@click.option("--duration", type=float, default=1.0, show_default=True, help="Seconds.")
-@click.option("--fps", type=float, default=30.0, show_default=True, help="Rendered frames per second.")
+@click.option("--amplitude", type=Number(), default=20.0, show_default=True, help="Largest shift in pixels.")
+@click.option("--duration", type=Number(), default=1.0, show_default=True, help="Seconds.")
+@click.option("--fps", type=Number(), default=30.0, show_default=True, help="Rendered frames per second.")
 @click.option("--size", type=Size(), default=(346, 260), show_default="346x260", help="Sensor size.")
 @configuration_options
 @signal_options

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from evsim.cli.conventions import (
+    Number,
     Pixel,
     Verb,
     bit_depth_option,
@@ -50,10 +51,10 @@ PLAYBACK_FPS = 30.0
     "--panels", type=click.IntRange(1, 64), default=8, show_default=True, help="Panels of the picture."
 )
 @click.option(
-    "--window", type=float, default=None, metavar="MS", help="Milliseconds of events per panel or frame."
+    "--window", type=Number(), default=None, metavar="MS", help="Milliseconds of events per panel or frame."
 )
 @click.option("--rate", is_flag=True, help="Plot the event rate over time instead.")
-@click.option("--slow", type=float, default=1.0, show_default=True, help="Play this many times slower.")
+@click.option("--slow", type=Number(), default=1.0, show_default=True, help="Play this many times slower.")
 @click.option(
     "--pixel",
     type=Pixel(),
