@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from evsim.models.data.dataset import SampleKey, load_sample
+from evsim.models.data.dataset import SampleKey, describe_sample, load_sample
 
 SHOWN = 16
 """Samples of one step that a message lists."""
@@ -76,7 +76,7 @@ def norm_of_gradients(parameters: Iterable[Tensor]) -> Tensor:
 def describe_samples(dataset: Dataset[Any], seed: int, keys: list[SampleKey]) -> tuple[str, bool]:
     """The samples of a step for a message, and whether one of them is the cause: it is not finite itself.
 
-    Each is loaded once more. A data set with a method sample_name(index) says what its samples are called.
+    Each is loaded once more. A data set's method describe(index) says what its samples are called.
     """
     broken = [key for key in keys if not _is_finite(load_sample(dataset, seed, key))]
     more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
@@ -87,13 +87,17 @@ def describe_samples(dataset: Dataset[Any], seed: int, keys: list[SampleKey]) ->
 
 
 def _listed(dataset: Any, keys: list[SampleKey]) -> str:
-    called = getattr(dataset, "sample_name", None)
     parts = []
     for epoch in dict.fromkeys(key.epoch for key in keys):
         of_epoch = [key.index for key in keys if key.epoch == epoch]
-        names = [str(index) if called is None else f"{index} ({called(index)})" for index in of_epoch]
-        parts.append(f"{', '.join(names)} of epoch {epoch}")
+        parts.append(f"{', '.join(_name(dataset, index) for index in of_epoch)} of epoch {epoch}")
     return ", ".join(parts)
+
+
+def _name(dataset: Any, index: int) -> str:
+    """The number of a sample, and what it is called where that says more."""
+    called = describe_sample(dataset, index)
+    return str(index) if called == f"sample {index}" else f"{index} ({called})"
 
 
 def _is_finite(value: Any) -> bool:

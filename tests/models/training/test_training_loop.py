@@ -263,7 +263,7 @@ class Spoilt(DrawnDataset):
     def sample(self, index: int, draws: RandomDraws) -> torch.Tensor:
         return torch.tensor([index / 12, float("inf") if index == 7 else 0.5])
 
-    def sample_name(self, index: int) -> str:
+    def describe(self, index: int) -> str:
         return f"clip_{index}.h5 from 0.2 s"
 
 
