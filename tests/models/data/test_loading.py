@@ -153,6 +153,14 @@ def test_batches_are_the_same_however_loader_processes_start(
             assert torch.equal(getattr(a["events"], name), getattr(b["events"], name)), name
 
 
+def test_a_transform_brings_its_way_of_making_a_batch(everything: ConcatDataset[Any]) -> None:
+    recorded = everything.datasets[0]
+    (batch,) = make_loader(recorded, StepSampler(3, 7, Share(batch_size=2), 0, 1), 7)
+    assert isinstance(batch["events"], RaggedEvents)
+    assert batch["images"].shape == (2, 1, 1, 12, 12)
+    assert len(batch["events"].t) == batch["events"].window(0).offsets[-1]
+
+
 def test_samples_are_named_without_being_loaded(everything: ConcatDataset[Any], tmp_path: Path) -> None:
     recorded, simulated, triplets = everything.datasets
     assert describe_sample(recorded, 2).endswith("one.h5, windows 2 to 2")

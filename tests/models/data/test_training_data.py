@@ -50,6 +50,8 @@ def test_a_run_folder_a_split_a_file_and_a_list_name_recordings(folder: Path, tm
     assert find_recordings([short, long]) == [short, long]
     (tmp_path / "list.txt").write_text(f"{short}\n\n{long}\n")
     assert find_recordings(tmp_path / "list.txt") == [short, long]
+    (tmp_path / "windows.txt").write_bytes(f"\ufeff{short} \r\n\r\n{long}\r\n \r\n".encode())
+    assert find_recordings(tmp_path / "windows.txt") == [short, long]
     save_events(drawn_events(3), tmp_path / "memmaps" / "one")
     (tmp_path / "memmaps" / "train_memmap.txt").write_text("one\n")
     assert find_recordings(tmp_path / "memmaps" / "train_memmap.txt") == [tmp_path / "memmaps" / "one"]
