@@ -355,6 +355,4 @@ def _no_leftovers(jobs: Sequence[Job]) -> Iterator[None]:
 
 
 def _remove_temporaries(jobs: Sequence[Job]) -> None:
-    for job in jobs:
-        for name in (*job.outputs, *job.beside):
-            remove_leftovers(job.folder / name)
+    remove_leftovers(*(job.folder / name for job in jobs for name in (*job.outputs, *job.beside)))
