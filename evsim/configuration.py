@@ -233,7 +233,7 @@ def _draw(text: str, place: str, draws: RandomDraws) -> Any:
     assert match is not None
     kind = match[1]
     try:
-        loaded = yaml.safe_load(f"[{match[2]}]")
+        loaded = _between_parentheses(match[2])
     except _YAML_ERRORS as error:
         raise ConfigError(f"{place} = {text!r} cannot be read: {_in_one_line(error)}") from error
     if not isinstance(loaded, list):
@@ -259,6 +259,12 @@ def _is_finite_number(value: Any) -> bool:
 
 def _in_one_line(error: Exception) -> str:
     return " ".join(str(error).split())
+
+
+@functools.cache
+def _between_parentheses(text: str) -> Any:
+    """What the text of a draw holds, read once: thousands of clips draw by the same text."""
+    return yaml.safe_load(f"[{text}]")
 
 
 def _as_number(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,20 +148,27 @@ def describe_run(
 def _resolver(tree: Tree) -> Callable[[SourceClip], tuple[ClipJob, Tree]]:
     """Makes the configuration of a clip, and says what was drawn for it.
 
-    What holds no draw is built once: thousands of clips share it.
+    Sections that hold no draw are built once: thousands of clips share them.
     """
-    drawn = [name for name, value in tree.items() if configuration.has_draws({name: value})]
-    if not drawn:
-        shared = resolve_job(tree)
-        return lambda clip: (_of_clip(shared, clip), {})
-    varying = {name: tree[name] for name in drawn}
-    constant = resolve_job({name: value for name, value in tree.items() if name not in drawn})
+    varying = {name: value for name, value in tree.items() if configuration.has_draws({name: value})}
+    shared = resolve_job({name: value for name, value in tree.items() if name not in varying})
+    hints = typing.get_type_hints(ClipJob)
 
     def resolve(clip: SourceClip) -> tuple[ClipJob, Tree]:
-        changed = resolve_job({**varying, "seed": constant.seed, "clip": clip.name})
-        sections = {name: getattr(changed, name) for name in drawn}
-        config = _of_clip(dataclasses.replace(constant, **sections), clip)
-        return config, drawn_fields(varying, configuration.to_tree(changed))
+        if not varying:
+            return _of_clip(shared, clip), {}
+        resolved = configuration.resolve_draws(varying, shared.seed, clip.name)
+        sections = {
+            name: configuration.build(hints[name], value, name)
+            for name, value in resolved.items()
+            if isinstance(value, dict)
+        }
+        if len(sections) < len(varying):
+            # A field that stands in no section was drawn.
+            config = _of_clip(resolve_job({**tree, "clip": clip.name}), clip)
+        else:
+            config = _of_clip(dataclasses.replace(shared, **sections), clip)
+        return config, drawn_fields(varying, {name: _section(config, name) for name in varying})
 
     return resolve
 
@@ -178,6 +186,11 @@ def _loader_of_files() -> Callable[[UpsampleConfig], Mapping[str, str]]:
         return found
 
     return files
+
+
+def _section(config: ClipJob, name: str) -> Any:
+    value = getattr(config, name)
+    return configuration.to_tree(value) if dataclasses.is_dataclass(value) else value
 
 
 def _of_clip(config: ClipJob, clip: SourceClip) -> ClipJob:
