@@ -152,6 +152,81 @@ def test_a_run_is_packed_for_training(evsim: Run, done: Path, tmp_path: Path) ->
     assert len(list((tmp_path / "packed" / "train_x4interpolated" / "EVS" / "A").iterdir())) == 8
 
 
+PLUGIN = """
+from evsim.pipelines.runs.recipe import Recipe, SourceClip, clip_name, found_clips, subfolders
+
+def find_odd(root, fps):
+    clips = [SourceClip(clip_name(folder, root), folder, fps or 50.0) for folder in subfolders(root / "odd")]
+    return found_clips(clips, root, "odd/<clip>/*.png")
+
+ODD = Recipe(
+    summary="Events of an odd data set.",
+    example="evsim simulate odd ODD -o run",
+    find=find_odd,
+    preset="v2e-clean",
+    defaults={"upsample": {"factor": 3}},
+)
+"""
+
+
+@pytest.fixture
+def announce(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Install a package that announces recipes: names and objects of its module `odd_recipes`."""
+
+    def install(**recipes: str) -> None:
+        site = tmp_path / "site"
+        (site / "odd_recipes-1.dist-info").mkdir(parents=True)
+        (site / "odd_recipes.py").write_text(PLUGIN)
+        (site / "odd_recipes-1.dist-info" / "METADATA").write_text("Name: odd-recipes\nVersion: 1\n")
+        points = "".join(f"{name} = odd_recipes:{thing}\n" for name, thing in recipes.items())
+        (site / "odd_recipes-1.dist-info" / "entry_points.txt").write_text(f"[evsim.recipes]\n{points}")
+        monkeypatch.syspath_prepend(site)
+
+    return install
+
+
+def test_a_recipe_of_another_package_is_a_command(
+    announce: Callable[..., None], evsim: Run, gopro: Path, tmp_path: Path
+) -> None:
+    announce(odd="ODD")
+    (gopro / "train").rename(gopro / "odd")
+    listed = evsim("simulate", "--help").out
+    assert re.search(r"^  odd +Events of an odd data set\.$", listed, re.MULTILINE)
+    assert all(re.search(rf"^  {name} +\S", listed, re.MULTILINE) for name in ("folders", "gopro", "reds"))
+    assert "Example: evsim simulate odd ODD -o run" in evsim("simulate", "odd", "--help").out
+    done = evsim("simulate", "odd", gopro, "-o", tmp_path / "run", "--json")
+    assert (done.code, json.loads(done.out)["frames"]) == (0, 7), done.err
+    again = evsim("simulate", "--config", tmp_path / "run" / "run.json", "--resume", "--json")
+    assert (again.code, json.loads(again.out)["skipped"]) == (0, 1), again.err
+
+
+def test_a_recipe_that_cannot_be_loaded_is_named_with_its_package(
+    announce: Callable[..., None], evsim: Run, gopro: Path, tmp_path: Path
+) -> None:
+    announce(gone="NOTHING")
+    refused = evsim("simulate", "gone", gopro, "-o", tmp_path / "run")
+    assert refused.code == 2
+    assert "'gone' of odd-recipes (odd_recipes:NOTHING) cannot be loaded" in refused.err
+    # Others work as before.
+    assert evsim("simulate", "gopro", gopro, "-o", tmp_path / "run", "--dry-run").code == 0
+
+
+@pytest.mark.parametrize(
+    ("recipes", "said"),
+    [
+        ({"function": "find_odd"}, "'function' is a function, expected a Recipe"),
+        ({"gopro": "ODD"}, "the name 'gopro' is one of evsim's own"),
+    ],
+)
+def test_an_entry_point_that_is_no_recipe_is_refused(
+    recipes: dict[str, str], said: str, announce: Callable[..., None], evsim: Run
+) -> None:
+    announce(**recipes)
+    refused = evsim("simulate", "--help")
+    assert refused.code == 2
+    assert said in refused.err
+
+
 def test_options_of_a_run_belong_behind_its_verb(evsim: Run, gopro: Path, tmp_path: Path) -> None:
     wrong = evsim("simulate", "--workers", 2, "gopro", gopro, "-o", tmp_path / "run")
     assert wrong.code == 2
