@@ -79,28 +79,30 @@ def train(network: str, recordings: tuple[str, ...], output: Path | None, **opti
         return fit_to_folder(network, recordings, output, options)
     refuse_fit_options(network, options)
     from evsim.models.training.runs import plan, prepare, summarize
+    from evsim.models.training.stages import plan_stages, summarize_stages, train_stages
 
     if output is None and not options["dry_run"]:
         raise click.UsageError("--output is needed: the folder of the run")
-    run = prepare(
-        network, _tree(network, recordings, output, options), resumed=output if options["resume"] else None
-    )
+    tree = _tree(network, recordings, output, options)
+    how = {name: options[name] for name in ("resume", "overwrite", "overfit")}
+    staged = bool(tree.get("stages"))
+    run = None if staged else prepare(network, tree, resumed=output if options["resume"] else None)
     if options["dry_run"]:
-        print_result(plan(run, options["overfit"]), title=f"train {network}: plan")
+        found = plan_stages(network, tree, how["overfit"]) if run is None else plan(run, how["overfit"])
+        print_result(found, title=f"train {network}: plan")
         return
     assert output is not None
+    result: Any
     with Progress("train", "steps") as progress:
-        result = run.train(
-            output,
-            resume=options["resume"],
-            overwrite=options["overwrite"],
-            overfit=options["overfit"],
-            report=progress,
-        )
+        if run is None:
+            result = train_stages(network, tree, output, **how, report=progress)
+        else:
+            result = run.train(output, **how, report=progress)
     if not result.is_main:
         # The process that started this one reports; another exit code than 0 would make it kill the rest.
         return
-    print_result(summarize(run, result), title=f"train {network} -> {output}")
+    summary = summarize_stages(network, result) if run is None else summarize(run, result)
+    print_result(summary, title=f"train {network} -> {output}")
     if result.ended in EXIT_CODES:
         again = ["evsim", "train", network, "--resume", "-o", str(output)]
         again += [] if options["overfit"] is None else ["--overfit", str(options["overfit"])]

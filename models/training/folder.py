@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,13 +84,18 @@ def write_weights(network: nn.Module, path: Path) -> None:
         write_safetensors(temporary, network.state_dict(), {})
 
 
-def require_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """InputError that shows each field in which a resumed run differs, but for those that may."""
+def require_same(
+    before: Mapping[str, Any], now: Mapping[str, Any], free: Collection[str] = FREE_ON_RESUME
+) -> None:
+    """InputError that shows each field in which a resumed run differs, but for those that may.
+
+    free: fields of training that may.
+    """
     old, new = _leaves(before), _leaves(now)
     changed = [
         f"{name} was {old.get(name)!r}, is {new.get(name)!r}"
         for name in sorted({*old, *new})
-        if old.get(name) != new.get(name) and not _is_free(name)
+        if old.get(name) != new.get(name) and not _is_free(name, free)
     ]
     if changed:
         raise InputError(
@@ -99,12 +104,14 @@ def require_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         )
 
 
-def _is_free(name: str) -> bool:
-    section, _, field = name.partition(".")
+def _is_free(name: str, free: Collection[str]) -> bool:
+    """Whether a field may differ: of the run, or of one of its stages (stages.NUMBER.FIELD)."""
+    parts = name.split(".")
+    section, *field = parts[2:] if parts[0] == "stages" else parts
     # Recordings may have been moved, to a cluster's local disk say; their samples are counted.
-    if name in ("data.train", "data.validation"):
+    if section == "data" and field in (["train"], ["validation"]):
         return True
-    return section == "training" and field in FREE_ON_RESUME
+    return section == "training" and len(field) == 1 and field[0] in free
 
 
 def _leaves(tree: Any, name: str = "") -> dict[str, Any]:

@@ -105,15 +105,17 @@ def train(
     overfit: int | None = None,
     description: Mapping[str, Any] | None = None,
     report: Report | None = None,
+    started: Callable[[], None] | None = None,
 ) -> TrainingResult:
     """Train the task's network, from the beginning or from where the run in `output` stopped.
 
     output: the run's folder: config.yaml, metrics.csv, best.safetensors, last.safetensors, state.safetensors,
     pictures/, summary.json. overfit: train on, and validate with, so many samples, without new draws.
     description: what config.yaml holds beside the training fields; a resumed run must have the same.
-    report: called with (steps done, steps, a few words). SIGINT and SIGTERM end the run after the step under
-    way; its state is saved, and `ended` says so. With several devices this process starts the others, which
-    run the same command again.
+    report: called with (steps done, steps, a few words). started: called in the process that writes, once
+    all processes of the run have begun and before anything is written. SIGINT and SIGTERM end the run after
+    the step under way; its state is saved, and `ended` says so. With several devices this process starts the
+    others, which run the same command again.
     Raises InputError for a folder or configuration that does not fit, RunError when the loss is not finite.
     """
     folder = TrainingFolder(Path(output))
@@ -129,7 +131,7 @@ def train(
     launched: Callable[..., Any] = _train  # Fabric's own hint leaves out the arguments that it passes on
     result: TrainingResult = fabric.launch(
         launched,
-        *(task, datasets, config, folder, resume, tree, report),
+        *(task, datasets, config, folder, resume, tree, report, started),
     )
     return result
 
@@ -164,19 +166,22 @@ def _train(
     resume: bool,
     description: Mapping[str, Any],
     report: Report | None,
+    started: Callable[[], None] | None,
 ) -> TrainingResult:
     loop = Loop(fabric, task, datasets, config, folder, description)
-    started = resume and folder.state.is_file()
-    if started:
+    goes_on = resume and folder.state.is_file()
+    if goes_on:
         loop.restore(read_state(folder.state))
     fabric.barrier()
     with StopSignals() as stop:
         if fabric.is_global_zero:
-            if not started:
+            if started is not None:
+                started()
+            if not goes_on:
                 folder.clear()
             folder.write_config(description)
             loop.recorder = Recorder(folder.path, step=loop.reached.step, validated=loop.reached.validated)
-        if not started:
+        if not goes_on:
             loop.save()
         return loop.run(stop, report)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -54,6 +54,7 @@ class TrainingRun:
         overwrite: bool = False,
         overfit: int | None = None,
         report: Report | None = None,
+        started: Callable[[], None] | None = None,
     ) -> TrainingResult:
         """Train it; see `evsim.models.training.loop.train`."""
         return train(
@@ -66,6 +67,7 @@ class TrainingRun:
             overfit=overfit,
             description=self.description,
             report=report,
+            started=started,
         )
 
 
@@ -236,7 +238,7 @@ def summarize(run: TrainingRun, result: TrainingResult) -> dict[str, Any]:
         "seconds": result.seconds,
         "steps_per_second": result.steps_per_second,
         "weights": str(weights),
-        "next": next_command(run, weights),
+        "next": next_command(run.name, weights),
         **_notes(run),
     }
 
@@ -255,14 +257,14 @@ def _notes(run: TrainingRun) -> dict[str, Any]:
     return {"initial_weights": list(run.notes)} if run.notes else {}
 
 
-def next_command(run: TrainingRun, weights: Path) -> str:
+def next_command(name: str, weights: Path) -> str:
     """What one does with trained weights."""
-    if registry.entry(run.name).reconstructor is not None:
+    if registry.entry(name).reconstructor is not None:
         return shlex.join(
-            ["evsim", "reconstruct", "EVENTS", "-o", "video.mp4", "--network", run.name]
+            ["evsim", "reconstruct", "EVENTS", "-o", "video.mp4", "--network", name]
             + ["--weights", str(weights)]
         )
-    return shlex.join(["evsim", "weights", "check", str(weights), "--network", run.name])
+    return shlex.join(["evsim", "weights", "check", str(weights), "--network", name])
 
 
 def _placed(batch: Any, device: torch.device) -> Any:
