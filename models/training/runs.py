@@ -146,7 +146,7 @@ def _make_network(
     if whole is None:
         network = entry.create(configuration.build(entry.config, hyper, "network"))
     else:
-        network = network_of(read_checkpoint(find_weights(whole, name)), name, hyper)
+        network = network_of(read_checkpoint(find_weights(whole, name), name), name, hyper)
     return network, tuple(_fill(network, name, prefix, file) for prefix, file in files.items())
 
 

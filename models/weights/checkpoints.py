@@ -23,6 +23,9 @@ from evsim.errors import CheckpointError, FormatError, InputError
 from evsim.files import atomic_output
 from evsim.models.device import choose_device
 from evsim.models.registry import entry, from_config, from_published
+from evsim.models.weights.folders import weight_file
+from evsim.models.weights.identification import describe_sizes, identify
+from evsim.models.weights.misfits import cut_after, describe_misfit, describe_wanted
 from evsim.models.weights.safetensors_files import write_safetensors
 from evsim.models.weights.state import (
     PARALLEL_PREFIXES,
@@ -55,19 +58,32 @@ class Checkpoint:
         return find_state(self.content, str(self.path))
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+def read_checkpoint(path: str | os.PathLike[str], network: str | None = None) -> Checkpoint:
     """Read a weight file of any supported layout; tensors come out on the CPU.
 
-    Raises InputError when there is no file, FormatError when it is damaged or of another kind.
+    path: the file, or a folder that holds just one. network: whose weights are wanted, for messages. Raises
+    InputError when there is no file, FormatError when it is damaged or of another kind.
     """
-    found = Path(path)
+    found = weight_file(Path(path))
     if not found.is_file():
         raise InputError(
             f"no weight file at {found}; `evsim weights list` says where published ones come from"
         )
-    if _is_safetensors(found):
-        return _read_safetensors(found)
-    return Checkpoint(found, "torch", read_torch_file(found))
+    misfit = describe_misfit(found)
+    if misfit is not None:
+        raise FormatError(found, f"{misfit}{_wanted(found, network)}")
+    try:
+        if _is_safetensors(found):
+            return _read_safetensors(found)
+        return Checkpoint(found, "torch", read_torch_file(found))
+    except FormatError as error:
+        reason = cut_after(found) or str(error).removeprefix(f"{found}: ")
+        raise FormatError(found, f"{reason}{_wanted(found, network)}") from error
+
+
+def _wanted(path: Path, network: str | None) -> str:
+    wanted = describe_wanted(path, network)
+    return f"; wanted is {wanted}" if wanted else ""
 
 
 def load(
@@ -79,22 +95,51 @@ def load(
     configuration of the file, or what its shapes imply. Raises InputError, FormatError for a damaged file,
     and CheckpointError that lists every missing, left over or wrongly shaped key.
     """
-    network = network_of(read_checkpoint(path), name, hyper)
+    network = network_of(read_checkpoint(path, name), name, hyper)
     return network.to(choose_device(device) if isinstance(device, str) else device)
 
 
 def network_of(checkpoint: Checkpoint, name: str, hyper: Mapping[str, Any] | None = None) -> nn.Module:
-    """The network `name` with the weights of a checkpoint that was read, in evaluation mode."""
+    """The network `name` with the weights of a checkpoint that was read, in evaluation mode.
+
+    Raises CheckpointError that says what the file is where it is known to be something else.
+    """
     source, found = str(checkpoint.path), entry(name)
     if checkpoint.header is None:
-        return from_published(found, checkpoint.state(), source, hyper)
+        try:
+            return from_published(found, checkpoint.state(), source, hyper)
+        except CheckpointError as error:
+            raise _explained(error, checkpoint, name, hyper or {}) from error
     if checkpoint.header["network"] != name:
         raise CheckpointError(
             f"{source} holds the network {checkpoint.header['network']!r}, expected {name!r}"
         )
     network = from_config(found, {**checkpoint.header["config"], **(hyper or {})})
-    fill_network(network, PublishedState(state=checkpoint.content), source)
+    try:
+        fill_network(network, PublishedState(state=checkpoint.content), source)
+    except CheckpointError as error:
+        raise _explained(error, checkpoint, name, hyper or {}) from error
     return network.eval()
+
+
+def _explained(
+    error: CheckpointError, checkpoint: Checkpoint, name: str, hyper: Mapping[str, Any]
+) -> CheckpointError:
+    """The same with what the file is: another network, or one of another size."""
+    state, source = checkpoint.state(), checkpoint.path
+    other = identify(state, name)
+    if other is not None:
+        return CheckpointError(
+            f"{source} holds the network {other!r}, expected {name!r}", details=error.details
+        )
+    try:
+        config = (checkpoint.header or {}).get("config") or entry(name).from_published(state).config
+    except CheckpointError:
+        return error
+    sizes = describe_sizes(config, hyper)
+    if not sizes:
+        return error
+    return CheckpointError(f"{source} holds a {name} of {sizes}", details=error.details)
 
 
 def save(network: nn.Module, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:

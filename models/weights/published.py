@@ -14,6 +14,7 @@ from typing import Any
 from evsim import configuration
 from evsim.errors import InputError
 from evsim.files import file_sha256
+from evsim.models.weights.folders import weight_file
 from evsim.registry import nearest
 
 CATALOGUE = Path(__file__).with_name("published.yaml")
@@ -75,10 +76,11 @@ def list_weights(network: str | None = None) -> list[dict[str, Any]]:
 def find_weights(name_or_path: str | os.PathLike[str] | None, network: str) -> Path:
     """The file of a path, or of a published name; with None the first published file that is there.
 
-    Raises InputError that says where to get the file and where to put it.
+    A path may be a folder that holds just one weight file. Raises InputError that says where to get the file
+    and where to put it.
     """
     if name_or_path is not None and Path(name_or_path).exists():
-        return Path(name_or_path)
+        return weight_file(Path(name_or_path))
     known = {key: item for key, item in published_weights().items() if item.network == network}
     if name_or_path is None:
         present = [item for item in known.values() if (weights_folder() / item.file).is_file()]
@@ -132,9 +134,12 @@ def convert_weights(
 
 
 def _load_and_describe(path: Path, network: str | None) -> tuple[Any, dict[str, Any]]:
+    from evsim.models import registry
     from evsim.models.weights.checkpoints import network_of, read_checkpoint
+    from evsim.models.weights.state import ignored_keys
 
-    checkpoint = read_checkpoint(path)
+    path = weight_file(path)
+    checkpoint = read_checkpoint(path, network)
     published = recognise(path)
     name = network
     if name is None and checkpoint.header is not None:
@@ -144,6 +149,9 @@ def _load_and_describe(path: Path, network: str | None) -> tuple[Any, dict[str, 
     if name is None:
         raise InputError(f"{path} does not say which network it belongs to; pass --network NAME")
     loaded: Any = network_of(checkpoint, name)
+    ignored: dict[str, list[str]] = {}
+    if checkpoint.header is None:
+        ignored = ignored_keys(loaded, registry.entry(name).from_published(checkpoint.state()))
     return loaded, {
         "file": str(path),
         "format": "evsim" if checkpoint.header is not None else checkpoint.format,
@@ -153,4 +161,5 @@ def _load_and_describe(path: Path, network: str | None) -> tuple[Any, dict[str, 
         "parameters": sum(parameter.numel() for parameter in loaded.parameters()),
         "config": configuration.to_tree(loaded.config),
         "sha256": file_sha256(path),
+        **({"ignored": ignored} if ignored else {}),
     }

@@ -7,6 +7,7 @@ those of the networks in this package.
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -55,7 +56,7 @@ def find_state(content: Any, source: str) -> State:
 
     source: what messages call the file. Raises CheckpointError when there is none, saying what is there.
     """
-    return strip_prefixes(_find(content, source), PARALLEL_PREFIXES)
+    return strip_wrappers(_find(content, source))
 
 
 def _find(content: Any, source: str, depth: int = 0) -> State:
@@ -82,6 +83,19 @@ def _describe(content: Any) -> str:
     others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     tensors = len(content) - len(others)
     return f"{tensors} tensors" + (f" beside {_listed(others)}" if others else "")
+
+
+def strip_wrappers(state: Mapping[str, Tensor]) -> State:
+    """The state without what wrappers of training scripts put before keys, also before some of them only.
+
+    Only leading parts come off, and none where the rest would be the name of another key.
+    """
+    found = strip_prefixes(state, PARALLEL_PREFIXES)
+    plain = {
+        key: next((key.removeprefix(p) for p in PARALLEL_PREFIXES if key.startswith(p)), key) for key in found
+    }
+    uses = Counter(plain.values())
+    return {name if uses[name] == 1 else key: found[key] for key, name in plain.items()}
 
 
 def strip_prefixes(state: Mapping[str, Tensor], prefixes: Iterable[str]) -> State:
