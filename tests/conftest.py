@@ -28,6 +28,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if not Path("/dev/nvidiactl").exists():
         # Read when a kernel is defined: without a GPU, Triton kernels run in Triton's interpreter.
         os.environ.setdefault("TRITON_INTERPRET", "1")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A script ignores it for what it runs in the background, and so would all that the tests start.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers",
         "needs_parity(*files): fixtures the test reads; without EVSIM_PARITY only those under tests/parity",

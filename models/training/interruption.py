@@ -11,7 +11,8 @@ from typing import Any
 class StopSignals:
     """Notes the first of the two signals instead of acting on it; a second one acts at once.
 
-    received: its number, 0 before. Outside the main thread, where Python handles no signals, it never is.
+    received: its number, 0 before. Outside the main thread, where Python handles no signals, it never is. A
+    signal that whoever started the process has it ignore (a script its jobs in the background) stays ignored.
     """
 
     def __init__(self) -> None:
@@ -21,7 +22,9 @@ class StopSignals:
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
             self._before = {
-                number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
+                number: signal.signal(number, self._note)
+                for number in (signal.SIGINT, signal.SIGTERM)
+                if signal.getsignal(number) is not signal.SIG_IGN
             }
         return self
 

@@ -180,6 +180,15 @@ def test_signals_mean_again_what_they_meant_before(tmp_path: Path) -> None:
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert run(tmp_path / "run", report=stop_at(3, signal.SIGINT), steps=5).ended == "finished"
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_accumulated_parts_give_the_step_of_the_whole_batch(tmp_path: Path) -> None:
     for name, parts in (("one", 1), ("four", 4)):
         run(tmp_path / name, task=LineTask(dropout=0.0), accumulation=parts, optimizer="sgd")
