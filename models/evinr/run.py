@@ -90,8 +90,9 @@ def fit_to_folder(
     else:
         folder.clear()
     folder.write_config(described)
-    recorder = Recorder(folder.path, step=fit.step)
     with StopSignals() as stop:
+        # Who sees a file of it may send a signal.
+        recorder = Recorder(folder.path, step=fit.step)
         loss = _take_steps(fit, stop, recorder, folder, described, report)
     recorder.close()
     ended = _ENDED_BY.get(signal.Signals(stop.received), "finished") if stop.received else "finished"
