@@ -77,6 +77,8 @@ class IntervalFramesRecording(Recording):
         self._shape = shape
 
     def __len__(self) -> int:
+        if self._known is not None:
+            return self._known.events
         return sum(int(np.count_nonzero(self._frame(interval))) for interval in self._intervals)
 
     def between(self, t0: int, t1: int) -> Events:

@@ -100,6 +100,8 @@ class RosbagRecording(Recording):
         return told, 0
 
     def __len__(self) -> int:
+        if self._known is not None:
+            return self._known.events
         if self._length is None:
             self._length = sum(
                 len(self._event_array(message)) for message in self._messages(self._event_topic)

@@ -12,11 +12,15 @@ from evsim.errors import InputError
 from evsim.events import Events
 from evsim.formats.storage.recording import (
     BLOCK,
+    Extent,
     ImageFacts,
     IndexedRecording,
     RecordedImage,
     Recording,
 )
+
+_END = 2**63 - 1
+"""Later than any event."""
 
 
 class Excerpt(Recording):
@@ -41,13 +45,21 @@ class Excerpt(Recording):
         self._whole, self._shift = recording, recording.moved_to_origin
         self.any_image_size = recording.any_image_size
         self.start_us, self.stop_us = start_us, stop_us
-        self._count: int | None = None
 
     def __len__(self) -> int:
-        if self._count is None:
-            first, last = self._rows() or (0, sum(map(len, self._blocks())))
-            self._count = last - first
-        return self._count
+        return self.extent().events
+
+    def extent(self) -> Extent:
+        """Count, first and last time of the events of the stretch."""
+        rows = self._rows()
+        if self._known is None and rows is not None and isinstance(self._whole, IndexedRecording):
+            start, stop = rows
+            ends = [self._whole.rows(row, row + 1).t[0] for row in (start, stop - 1)] if stop > start else []
+            first, last = (int(ends[0]), int(ends[1])) if ends else (None, None)
+            self._known = Extent(stop - start, first, last)
+        if self._known is None:
+            self._known = self._measured_with_whole()
+        return self._known
 
     @property
     def image_count(self) -> int:
@@ -69,6 +81,19 @@ class Excerpt(Recording):
 
     def close(self) -> None:
         self._whole.close()
+
+    def _measured_with_whole(self) -> Extent:
+        """The extent of the stretch, in one pass over the recording, which then knows its own as well."""
+        whole = self._whole
+        counted = whole.rounded_times, dict(whole.repairs)
+        events, first, last = 0, None, None
+        for block in whole.chunks():
+            inside = block.between(self.start_us, self.stop_us)
+            if len(inside):
+                first = int(inside.t[0]) if first is None else first
+                events, last = events + len(inside), int(inside.t[-1])
+        whole.rounded_times, whole.repairs = counted
+        return Extent(events, first, last)
 
     def _chosen_images(self) -> NDArray[np.bool_]:
         times = self._whole.image_times()
@@ -95,14 +120,7 @@ class Excerpt(Recording):
 
 def time_span(recording: Recording) -> tuple[int, int]:
     """Times of the first and the last event in microseconds. Raises InputError for a recording without."""
-    first = last = None
-    if isinstance(recording, IndexedRecording) and len(recording):
-        ends = recording.rows(0, 1), recording.rows(len(recording) - 1, len(recording))
-        first, last = (int(end.t[0]) for end in ends)
-    else:
-        for block in recording.chunks():
-            if len(block):
-                first, last = int(block.t[0]) if first is None else first, int(block.t[-1])
+    _, first, last = recording.extent()
     if first is None or last is None:
         raise InputError(f"{recording.path} holds no events, so there is nothing to reconstruct")
     return first, last
@@ -111,17 +129,26 @@ def time_span(recording: Recording) -> tuple[int, int]:
 def cut_excerpt(recording: Recording, start_s: float | None, stop_s: float | None) -> Recording:
     """The stretch from `start_s` on and before `stop_s`, seconds after the first event; None: to the end.
 
-    Without both it is the recording itself. Raises InputError where the stretch holds no event.
+    Without both it is the recording itself. A recording that can only be streamed is read once, which tells
+    what it and the stretch hold. Raises InputError where the stretch holds no event.
     """
     if start_s is None and stop_s is None:
         return recording
-    first, last = time_span(recording)
+    first = recording.first_time()
+    if first is None:
+        raise InputError(f"{recording.path} holds no events, so there is nothing to reconstruct")
     start = first if start_s is None else first + round(start_s * 1e6)
-    stop = last + 1 if stop_s is None else first + round(stop_s * 1e6)
+    stop = _END if stop_s is None else first + round(stop_s * 1e6)
     excerpt = Excerpt(recording, start, stop)
-    if excerpt.first_time() is None:
+    if not isinstance(recording, IndexedRecording):
+        excerpt.extent()
+    last = time_span(recording)[1]
+    if stop_s is None:
+        excerpt.stop_us = last + 1
+    if not len(excerpt):
+        begin, end, length = ((t - first) / 1e6 for t in (start, excerpt.stop_us, last))
         raise InputError(
-            f"{recording.path} holds no event from {(start - first) / 1e6:g} s to before "
-            f"{(stop - first) / 1e6:g} s after its first one; its last is {(last - first) / 1e6:g} s after it"
+            f"{recording.path} holds no event from {begin:g} s to before {end:g} s after its first one; "
+            f"its last is {length:g} s after it"
         )
     return excerpt

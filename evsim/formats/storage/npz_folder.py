@@ -116,7 +116,7 @@ class NpzFolderRecording(Recording):
         """x and y of one file as uint16 or float32 pixels."""
 
     def __len__(self) -> int:
-        return int(self._indexed()[:, 0].sum())
+        return self._known.events if self._known else int(self._indexed()[:, 0].sum())
 
     @property
     def image_count(self) -> int:

@@ -55,6 +55,14 @@ class ImageFacts(NamedTuple):
     kind: ImageKind = "frame"
 
 
+class Extent(NamedTuple):
+    """How many events there are, and the times of the first and the last in microseconds, None without."""
+
+    events: int
+    first_us: int | None
+    last_us: int | None
+
+
 class Defect(NamedTuple):
     """Something in a file that is not as it should be, and where."""
 
@@ -76,6 +84,7 @@ class Recording(ABC):
     mirrored: ClassVar[str] = ""
     any_image_size = False
     _shift = 0
+    _known: Extent | None = None
 
     def __init__(
         self,
@@ -189,10 +198,25 @@ class Recording(ABC):
 
     def first_time(self) -> int | None:
         """Time of the first event in microseconds, None without events."""
+        if self._known is not None:
+            return self._known.first_us
         counted = self.rounded_times, dict(self.repairs)
         first = next((int(block.t[0]) for block in self._blocks() if len(block)), None)
         self.rounded_times, self.repairs = counted
         return first
+
+    def extent(self) -> Extent:
+        """Count, first and last time of the events; known after one pass over them, this or another.
+
+        Raises FormatError for bad content.
+        """
+        if self._known is None:
+            counted = self.rounded_times, dict(self.repairs)
+            for _ in self._checked():
+                pass
+            self.rounded_times, self.repairs = counted
+        assert self._known is not None
+        return self._known
 
     def empty(self) -> Events:
         """No events, of this sensor."""
@@ -214,11 +238,13 @@ class Recording(ABC):
         return f"<{self.format} recording {self.path} {self.width}x{self.height}>"
 
     def _checked(self) -> Iterator[Events]:
-        start, last = 0, None
+        start, first, last = 0, None, None
         for block in self._blocks():
             if len(block):
+                first = int(block.t[0]) if first is None else first
                 yield self._check(block, start, last)
                 start, last = start + len(block), int(block.t[-1])
+        self._known = Extent(start, first, last)
 
     def _check(self, block: Events, start: int, last: int | None) -> Events:
         place = f"events {start}..{start + len(block) - 1}"
@@ -301,6 +327,13 @@ class IndexedRecording(Recording):
 
     def first_time(self) -> int | None:
         return int(self._times(0, 1)[0]) if len(self) else None
+
+    def extent(self) -> Extent:
+        """Count, first and last time of the events, read from the two ends."""
+        if not len(self):
+            return Extent(0, None, None)
+        first, last = self.rows(0, 1), self.rows(len(self) - 1, len(self))
+        return Extent(len(self), int(first.t[0]), int(last.t[0]))
 
     def _blocks(self) -> Iterator[Events]:
         for number, start in enumerate(range(0, len(self), BLOCK)):

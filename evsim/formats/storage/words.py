@@ -81,7 +81,7 @@ class WordRecording(Recording):
         """The events in `words`, which follow what `state` describes."""
 
     def __len__(self) -> int:
-        return int(self._indexed()["events"].sum())
+        return self._known.events if self._known else int(self._indexed()["events"].sum())
 
     def between(self, t0: int, t1: int) -> Events:
         index = self._indexed()
