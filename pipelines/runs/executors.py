@@ -180,8 +180,8 @@ def interrupts_held_back() -> Iterator[None]:
         if deferred:
             signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    if arrived and callable(handler):
-        handler(*arrived[0])
+        if arrived and callable(handler):
+            handler(*arrived[0])
 
 
 def _dismiss(started: Sequence[_Worker[Any, Any]]) -> None:

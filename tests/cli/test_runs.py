@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 Run = Callable[..., Any]
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture
@@ -198,6 +201,15 @@ def test_a_recipe_of_another_package_is_a_command(
     assert (done.code, json.loads(done.out)["frames"]) == (0, 7), done.err
     again = evsim("simulate", "--config", tmp_path / "run" / "run.json", "--resume", "--json")
     assert (again.code, json.loads(again.out)["skipped"]) == (0, 1), again.err
+
+
+def test_the_help_of_all_verbs_loads_no_recipe() -> None:
+    code = (
+        "import sys; from evsim.cli.main import main; sys.argv = ['evsim', '--help']\n"
+        "try: main()\nexcept SystemExit: print([m for m in sys.modules if 'recipes' in m or m == 'numpy'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.endswith("\n[]\n")
 
 
 def test_a_recipe_that_cannot_be_loaded_is_named_with_its_package(
