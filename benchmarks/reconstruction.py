@@ -23,7 +23,6 @@ ONE_THREAD = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "M
 os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
 
 import argparse  # noqa: E402 - libraries read the variables when they are loaded
-import itertools  # noqa: E402
 import json  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
@@ -39,14 +38,16 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
-from evsim import models  # noqa: E402
 from evsim.events import Events  # noqa: E402
-from evsim.formats import NativeWriter, Recording, open_events  # noqa: E402
+from evsim.formats import NativeWriter, open_events  # noqa: E402
+from evsim.formats.storage.windows import windows_between_images  # noqa: E402
 from evsim.media import luma  # noqa: E402
 from evsim.metrics.alignment import DARKEST, aligned_scores  # noqa: E402
-from evsim.models.offline import make_offline, offline_entry, offline_names  # noqa: E402
-from evsim.models.reconstruction import Reconstructor, make_reconstructor  # noqa: E402
-from evsim.models.weights.published import find_weights  # noqa: E402
+from evsim.models.prediction.needs import Needs  # noqa: E402
+from evsim.models.prediction.parts import make_predictor  # noqa: E402
+from evsim.models.prediction.predictor import predict  # noqa: E402
+from evsim.models.prediction.scene import Scene  # noqa: E402
+from evsim.models.registry import entry, names  # noqa: E402
 from evsim.represent import integrate  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,16 +77,17 @@ class Integration:
     """Sum of the events of each pixel times the threshold, less its own mean over the sequence."""
 
     facts: Mapping[str, Any] = {}
+    needs = Needs(events=True, weights="none")
 
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
 
     def images(
-        self, recording: Recording, times_us: NDArray[np.float64], *, report: Any = None
+        self, scene: Scene, times_us: NDArray[np.float64], *, report: Any = None
     ) -> Iterator[NDArray[np.float32]]:
         """Log intensity (H, W) at each time."""
         levels = integrate(
-            recording.events(),
+            scene.event_recording.events(),
             times_us,
             contrast_threshold_on=self.threshold,
             contrast_threshold_off=self.threshold,
@@ -97,11 +99,11 @@ def known_methods(weights: str | None) -> dict[str, Method]:
     """All rows, in the order of the table."""
 
     def firenet(threshold: float) -> Any:
-        return make_reconstructor(models.load("firenet", find_weights(weights, "firenet")))
+        return make_predictor("firenet", weights=weights, device=torch.device("cpu"))
 
     rows = {"integration": Method(Integration, True), "firenet-plus": Method(firenet, False)}
-    for name in offline_names():
-        chosen = "output" in {field.name for field in fields(offline_entry(name).config)}
+    for name in (name for name in names("reconstruct") if entry(name).is_fitted):
+        chosen = "output" in {field.name for field in fields(entry(name).options)}
         for row, options in VARIANTS.get(name, {name: {}}).items():
             make = _fit(name, {**options, "output": "log"} if chosen else options)
             rows[row] = Method(make, chosen or hasattr(make(SCENE_THRESHOLD), "log_intensities"))
@@ -109,11 +111,11 @@ def known_methods(weights: str | None) -> dict[str, Method]:
 
 
 def _fit(name: str, options: Mapping[str, Any]) -> Callable[[float], Any]:
-    """What makes an offline method for a threshold; the published EvINR takes every event for 1."""
+    """What makes a fitted method for a threshold; the published EvINR takes every event for 1."""
 
     def make(threshold: float) -> Any:
         known = {} if options.get("compat") else {"event_threshold": threshold}
-        return make_offline(name, {**options, **known}, device=torch.device("cpu"))
+        return make_predictor(name, {**options, **known}, device=torch.device("cpu"))
 
     return make
 
@@ -161,18 +163,17 @@ def simulate(
 
 def score(method: Method, threshold: float, path: Path) -> tuple[dict[str, float], float]:
     """Aligned scores by id, and the processor seconds of the reconstruction."""
-    reconstructor = method.make(threshold)
+    predictor = method.make(threshold)
     with open_events(path) as recording:
         truth = [luma(image.image) if image.image.ndim > 2 else image.image for image in recording.images()]
         times = recording.image_times()
         started = time.process_time()
-        if isinstance(reconstructor, Reconstructor):
-            windows = (recording.between(*np.ceil(pair)) for pair in itertools.pairwise(times))
-            images = [reconstructor.step(window) for window in windows]
-        else:
+        if hasattr(predictor, "log_intensities"):
             # Log intensity where the method has it, for its display curve loses the dark and the bright.
-            ask = getattr(reconstructor, "log_intensities", reconstructor.images)
-            images = list(ask(recording, times[1:]))
+            images = list(predictor.log_intensities(recording, times[1:]))
+        else:
+            scene = Scene(recording=recording, windows=lambda: windows_between_images(recording))
+            images = [one.image for one in predict(predictor, scene, times[1:])]
         seconds = time.process_time() - started
     found = np.stack(images)
     level = found if method.logarithmic else np.log(np.maximum(found, DARKEST))

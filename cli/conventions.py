@@ -38,6 +38,18 @@ class Verb(click.Command):
         ]
 
 
+class NetworkVerb(Verb):
+    """A verb about networks, whose help ends with the names of all that are there."""
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the names; they are looked up when help is asked for."""
+        from evsim.models.registry import names
+
+        super().format_epilog(context, formatter)
+        formatter.write_paragraph()
+        formatter.write_text(f"Networks and methods: {', '.join(names())}.")
+
+
 def _setting(name: str, text: str) -> click.Option:
     def keep(context: click.Context, parameter: click.Parameter, value: bool) -> None:
         setattr(context.ensure_object(Settings), name, value)

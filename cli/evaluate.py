@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evsim.cli.conventions import Number, Progress, Verb, dry_run_option, overwrite_option, wants_json
+from evsim.cli.conventions import (
+    NetworkVerb,
+    Number,
+    Progress,
+    dry_run_option,
+    overwrite_option,
+    wants_json,
+)
 
 if TYPE_CHECKING:
     from evsim.models.evaluation.protocol import EvaluationConfig
@@ -19,7 +26,7 @@ if TYPE_CHECKING:
 _NORMALIZATIONS = ["none", "standard", "robust", "exprobust"]
 
 
-@click.command(cls=Verb)
+@click.command(cls=NetworkVerb)
 @click.argument("subject", metavar="NET|PREDICTIONS")
 @click.option("--metrics", required=True, metavar="ID,ID", help="Metric ids, such as mse,ssim:evreal.")
 @click.option(
@@ -99,24 +106,23 @@ def evaluate(subject: str, **options: Any) -> None:
     absent refuses.
 
     \b
-    evsim evaluate firenet --data ECD --metrics mse,ssim:evreal -o outputs
+    evsim evaluate NET --data FOLDER --metrics mse,ssim:evreal -o outputs
     evsim evaluate predictions/ --data truth/ --metrics psnr:rgb,ssim:rgb
     """
-    from evsim.models import names
     from evsim.models.device import choose_device
     from evsim.models.evaluation.scoring import Scorer, load_metrics
-    from evsim.models.offline import offline_names
+    from evsim.models.registry import entry, names
 
-    known = sorted({*names(), *offline_names()})
-    is_network = subject in known
+    is_network = subject in names()
     if not is_network and not Path(subject).is_dir():
+        known = names("reconstruct")
         raise click.UsageError(
             f"{subject!r} is neither a network ({', '.join(known)}) nor a folder of predictions"
         )
     if options["method"] and Path(options["method"]).name != options["method"]:
         raise click.UsageError(f"--method {options['method']}: expected a plain name, without folders")
     config, fit = _configuration(options, is_network)
-    if fit and subject not in offline_names():
+    if fit and not (is_network and entry(subject).is_fitted):
         raise click.UsageError(f"fit.{next(iter(fit))} is set, but {subject} is not fitted to a recording")
     device = choose_device(options["device"])
     ids = [name.strip() for name in options["metrics"].split(",") if name.strip()]
@@ -130,7 +136,7 @@ def evaluate(subject: str, **options: Any) -> None:
 def _configuration(
     options: Mapping[str, Any], is_network: bool
 ) -> tuple[EvaluationConfig, Mapping[str, Any]]:
-    """The configuration, and the fields of an offline method's own in its section "fit"."""
+    """The configuration, and the fields of a fitted method's own in its section "fit"."""
     from evsim import configuration
     from evsim.models.evaluation.protocol import EvaluationConfig
 
@@ -171,13 +177,14 @@ def _network(
     options: Mapping[str, Any],
     fit: Mapping[str, Any],
 ) -> None:
-    from evsim.files import file_sha256
     from evsim.models.device import choose_device
+    from evsim.models.prediction.parts import WeightFiles, make_predictor
     from evsim.pipelines import evaluation as work
 
     device = choose_device(options["device"])
-    reconstructor, weights = _make(subject, options["weights"], device, fit)
-    given = options["weights"]
+    given, used = options["weights"], WeightFiles(device)
+    predictor = make_predictor(subject, fit, weights=given, files=used)
+    weights = next(map(Path, used.files), None)
     method = options["method"] or (given if given and not Path(given).exists() else None)
     method = method or (subject if weights is None else weights.stem)
     places = {"method": method, "output": options["output"], "overwrite": options["overwrite"]}
@@ -187,7 +194,7 @@ def _network(
         return
     with Progress("evaluate", "images") as progress:
         found = work.evaluate_network(
-            reconstructor,
+            predictor,
             sequences,
             scorer,
             config,
@@ -195,7 +202,7 @@ def _network(
             origin={
                 "network": subject,
                 **({"fit": dict(fit)} if fit else {}),
-                **({"weights": str(weights), "weights_sha256": file_sha256(weights)} if weights else {}),
+                **({"weights": str(weights), "weights_sha256": used.files[str(weights)]} if weights else {}),
                 "device": str(device),
             },
             left_out=strays,
@@ -203,20 +210,6 @@ def _network(
             **places,
         )
     _print(found, options["output"])
-
-
-def _make(subject: str, given: str | None, device: Any, fit: Mapping[str, Any]) -> tuple[Any, Path | None]:
-    """The network or offline method, and its weight file."""
-    from evsim.models.offline import OFFLINE, make_offline
-    from evsim.models.reconstruction import make_reconstructor
-    from evsim.models.weights.checkpoints import load
-    from evsim.models.weights.published import find_weights
-
-    if subject in OFFLINE:
-        weights = None if given is None else find_weights(given, subject)
-        return make_offline(subject, fit, weights=weights, device=device), weights
-    weights = find_weights(given, subject)
-    return make_reconstructor(load(subject, weights, device=device)), weights
 
 
 def _predictions(subject: str, scorer: Scorer, config: EvaluationConfig, options: Mapping[str, Any]) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from evsim.cli.conventions import (
+    NetworkVerb,
     Number,
     Progress,
-    Verb,
     dry_run_option,
     input_argument,
     output_option,
@@ -26,15 +26,18 @@ from evsim.cli.fitting import (
     stretch_options,
 )
 from evsim.cli.recordings import reading_options
-
-if TYPE_CHECKING:
-    from evsim.pipelines.reconstruct import Settings
+from evsim.models.registry import DEFAULT_NETWORKS
 
 
-@click.command(cls=Verb)
+@click.command(cls=NetworkVerb)
 @input_argument
 @output_option("Images: a folder of PNG with timestamps.txt, a video (.mp4, .avi, .webm) or a stack (.npy).")
-@click.option("--network", default=None, help="Network or offline method.  [default: firenet]")
+@click.option(
+    "--network",
+    default=None,
+    metavar="NAME",
+    help=f"Network or method that turns events into images.  [default: {DEFAULT_NETWORKS['reconstruct']}]",
+)
 @click.option("--weights", default=None, metavar="FILE|NAME", help="Weight file: see `evsim weights list`.")
 @click.option("--between", type=click.Choice(["frames"]), default=None, help="An image per stored frame.")
 @click.option("--window-ms", type=Number(), default=None, help="An image per so many ms.  [default: 40]")
@@ -70,55 +73,41 @@ def reconstruct(source: Path, output: Path, **options: Any) -> None:
 
     Windows follow the stored frames where the file has some; otherwise they last 40 ms.
 
-    Example: evsim reconstruct events.h5 -o video.mp4 --weights firenet_plus.pth
+    Example: evsim reconstruct events.h5 -o video.mp4 --weights model.pth
     """
     fields = _given_fields(options)
     from evsim import configuration
     from evsim.models.device import choose_device
-    from evsim.pipelines.reconstruct import build_settings, plan, reconstruct_to_file
+    from evsim.models.prediction.parts import WeightFiles, make_predictor
+    from evsim.pipelines.reconstruct import plan, reconstruct_to_file, resolve
 
     tree = configuration.read_file(options["config_file"]) if options["config_file"] else {}
     for layer in (configuration.parse_overrides(options["overrides"]), fields):
         tree = configuration.merge(tree, layer)
     tree = configuration.merge(dataset_tree(options["dataset"], tree.get("network")), tree)
-    settings = build_settings(tree)
+    config, fit = resolve(tree)
     device = choose_device(options["device"])
-    reconstructor, weights = _make(settings, device)
-    used = {"network": settings.config.network, "weights": weights, "device": str(device)}
+    files = WeightFiles(device)
+    predictor = make_predictor(config.network, fit, weights=config.weights, files=files)
+    used = {"network": config.network, "weights": next(iter(files.files), None), "device": str(device)}
     used = {name: value for name, value in used.items() if value is not None}
     overwrite = options["overwrite"]
     with open_recording(source, options) as recording:
         if options["dry_run"]:
-            result = plan(recording, output, settings.config, overwrite=overwrite)
+            result = plan(recording, output, config, overwrite=overwrite)
         else:
             with Progress("fit", "steps") as fitted, Progress("reconstruct", "images") as progress:
                 result = reconstruct_to_file(
                     recording,
-                    reconstructor,
+                    predictor,
                     output,
-                    settings.config,
-                    fit=settings.fit,
+                    config,
+                    fit=fit,
                     overwrite=overwrite,
                     report=progress,
                     fit_report=fitted,
                 ).summary()
     print_result({**result, **used}, title=f"{source} -> {output}")
-
-
-def _make(settings: Settings, device: Any) -> tuple[Any, str | None]:
-    """The network or method, and where its weights came from."""
-    from evsim.models.offline import make_offline
-    from evsim.models.reconstruction import make_reconstructor
-    from evsim.models.weights.checkpoints import load
-    from evsim.models.weights.published import find_weights
-
-    name, given = settings.config.network, settings.config.weights
-    if settings.fit is not None:
-        weights = None if given is None else find_weights(given, name)
-        method = make_offline(name, settings.fit, weights=weights, device=device)
-        return method, None if weights is None else str(weights)
-    found = find_weights(given, name)
-    return make_reconstructor(load(name, found, device=device)), str(found)
 
 
 def _given_fields(options: dict[str, Any]) -> dict[str, Any]:

@@ -9,21 +9,27 @@ from typing import Any
 import click
 
 from evsim.cli.conventions import (
+    NetworkVerb,
     Progress,
-    Verb,
     dry_run_option,
     output_option,
     overwrite_option,
     print_result,
     seed_option,
 )
-from evsim.cli.fitting import dataset_option, fit_options, refuse_fit_options, stretch_options
+from evsim.cli.fitting import (
+    dataset_option,
+    fit_options,
+    fit_to_folder,
+    refuse_fit_options,
+    stretch_options,
+)
 from evsim.cli.recordings import reading_options
 
 EXIT_CODES = {"interrupted": 130, "terminated": 143}
 
 
-@click.command(cls=Verb)
+@click.command(cls=NetworkVerb)
 @click.argument("network", metavar="NET")
 @click.argument("recordings", nargs=-1, metavar="[RECORDINGS]...")
 @output_option("Folder of the run.", required=False)
@@ -62,24 +68,24 @@ EXIT_CODES = {"interrupted": 130, "terminated": 143}
 @overwrite_option
 @dry_run_option
 def train(network: str, recordings: tuple[str, ...], output: Path | None, **options: Any) -> None:
-    """Train a network: firenet; or fit one to a recording: evinr.
+    """Train a network on recordings, or fit one to a single recording.
 
     RECORDINGS are event files of any format, lists of them, or folders of them such as a run's; with
     --simulate videos, folders of images, stills, or folders of those.
 
-    evinr takes one recording, and its first 2 seconds where --t-start and --t-end name no others.
+    A network that is fitted takes one recording, and of it what its window holds where --t-start and --t-end
+    name no other stretch.
 
-    Example: evsim train firenet run/train --validation run/val -o firenet-1 --steps 20000
+    Example: evsim train NET run/train --validation run/val -o trained --steps 20000
     """
-    from evsim.models.offline import OFFLINE
-
-    if network in OFFLINE:
-        from evsim.cli.fitting import fit_to_folder
-
-        return fit_to_folder(network, recordings, output, options)
-    refuse_fit_options(network, options)
-    from evsim.models.training.runs import plan, prepare, summarize
+    from evsim.models.training.runs import plan, prepare, summarize, task_entry
+    from evsim.models.training.scene_task import SceneTaskEntry
     from evsim.models.training.stages import plan_stages, summarize_stages, train_stages
+
+    task = task_entry(network, _task_name(network, output, options))
+    if isinstance(task, SceneTaskEntry):
+        return fit_to_folder(network, task, recordings, output, options)
+    refuse_fit_options(network, options)
 
     if output is None and not options["dry_run"]:
         raise click.UsageError("--output is needed: the folder of the run")
@@ -109,6 +115,19 @@ def train(network: str, recordings: tuple[str, ...], output: Path | None, **opti
         click.echo(f"evsim: {result.ended} after step {result.steps}, which was saved", err=True)
         click.echo(f"evsim: resume with: {shlex.join(again)}", err=True)
         raise click.exceptions.Exit(EXIT_CODES[result.ended])
+
+
+def _task_name(network: str, output: Path | None, options: dict[str, Any]) -> str | None:
+    """The task that is asked for: by --task, --set, the file or the resumed run."""
+    from evsim import configuration
+    from evsim.models.training.packaged import read_configuration
+
+    named = [options["task"], configuration.parse_overrides(options["overrides"]).get("task_name")]
+    if options["config_file"]:
+        named.append(read_configuration(options["config_file"], network).get("task_name"))
+    if options["resume"] and output is not None and (output / "config.yaml").is_file():
+        named.append(configuration.read_file(output / "config.yaml").get("task_name"))
+    return next((name for name in named if name is not None), None)
 
 
 def _tree(

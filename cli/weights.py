@@ -24,13 +24,13 @@ def weights() -> None:
 def list_files(network: str | None) -> None:
     """Published files: origin, licence, where to put them.
 
-    Example: evsim weights list --network firenet
+    Example: evsim weights list --network NAME
     """
-    from evsim.models.registry import NETWORKS
+    from evsim.models.registry import entry
     from evsim.models.weights.published import list_weights, weights_folder
 
     if network is not None:
-        _ = NETWORKS[network]  # an unknown name is an error with the nearest one
+        entry(network)  # an unknown name is an error with the nearest one
     found = list_weights(network)
     result = {item["name"]: {key: item[key] for key in item if key != "name"} for item in found}
     if click.get_current_context().ensure_object(Settings).json:
@@ -45,7 +45,7 @@ def list_files(network: str | None) -> None:
 def check(source: Path, network: str | None) -> None:
     """Load a weight file safely, compare every key and shape, say what it is.
 
-    Example: evsim weights check model.pth --network firenet
+    Example: evsim weights check model.pth --network NAME
     """
     from evsim.errors import CheckpointError
     from evsim.models.weights.published import check_weights
@@ -67,7 +67,7 @@ def check(source: Path, network: str | None) -> None:
 def convert(source: Path, destination: Path, network: str | None, overwrite: bool) -> None:
     """Convert a published weight file to safetensors with its configuration.
 
-    Example: evsim weights convert model.pth firenet_plus.safetensors --network firenet
+    Example: evsim weights convert model.pth model.safetensors --network NAME
     """
     from evsim.models.weights.published import convert_weights
 

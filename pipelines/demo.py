@@ -29,10 +29,10 @@ from evsim.files import atomic_output
 from evsim.formats import open_events
 from evsim.media import CameraMotion, FrameSource, Selection, StillImageSource, luma, open_source, open_writer
 from evsim.metrics.alignment import aligned_images, aligned_scores
-from evsim.models.offline import make_offline
+from evsim.models.prediction.parts import make_predictor
 from evsim.models.variational.solver import Weights, solve
 from evsim.pipelines.packing.rled import pack_rled
-from evsim.pipelines.reconstruct import build_settings, reconstruct_to_file
+from evsim.pipelines.reconstruct import reconstruct_to_file, resolve
 from evsim.pipelines.reports.simulation_page import (
     Clip,
     Command,
@@ -212,10 +212,10 @@ def _voxel_batch(events: Events, image_times: list[float]) -> NDArray[np.float32
 
 def _reconstruct(events: Path, output: Path) -> Mapping[str, Any]:
     """Log intensity at every frame of the clip, from the events alone; what the method says of its fit."""
-    settings = build_settings({"network": NETWORK, "fit": {"output": "log"}})
-    method = make_offline(NETWORK, settings.fit, device=torch.device("cpu"))
+    resolved = resolve({"network": NETWORK, "fit": {"output": "log"}})
+    method = make_predictor(NETWORK, resolved.fit, device=torch.device("cpu"))
     with open_events(events) as recording:
-        return reconstruct_to_file(recording, method, output, settings.config, fit=settings.fit).facts
+        return reconstruct_to_file(recording, method, output, resolved.config, fit=resolved.fit).facts
 
 
 def _integrate(events: Events, times_us: list[float], job: ClipJob) -> NDArray[np.float32]:

@@ -24,8 +24,7 @@ from evsim.models.evaluation.results import (
 from evsim.models.evaluation.scoring import Scorer, SequenceScores
 from evsim.models.evaluation.sequences import Sequence as EvaluatedSequence
 from evsim.models.evaluation.sequences import find_sequences
-from evsim.models.offline import OfflineReconstructor
-from evsim.models.reconstruction import Reconstructor
+from evsim.models.prediction.predictor import Predictor
 from evsim.pipelines.reports.evaluation_page import render_page
 
 PICTURED = 8
@@ -57,7 +56,7 @@ def gather_sequences(data: Sequence[Path]) -> tuple[list[EvaluatedSequence], lis
 
 
 def evaluate_network(
-    reconstructor: Reconstructor | OfflineReconstructor,
+    predictor: Predictor,
     sequences: Sequence[EvaluatedSequence],
     scorer: Scorer,
     config: EvaluationConfig,
@@ -88,7 +87,7 @@ def evaluate_network(
                 folder.mkdir()
                 writer = open_files.enter_context(SequenceWriter(folder, images=saved))
             keep = writer.keep if writer else None
-            found = evaluate_sequence(reconstructor, one, scorer, config, keep=keep, report=report)
+            found = evaluate_sequence(predictor, one, scorer, config, keep=keep, report=report)
             if writer:
                 writer.finish(found, scorer.metrics)
             scores.append(_without_pictures(found, len(scores)))

@@ -1,15 +1,20 @@
-"""Data sets that EvINR was published on: what their files leave unsaid, and the options of their fits."""
+"""Data sets of recordings: what their files leave unsaid, and the options with which they are fitted.
+
+Importing this module opens nothing and loads no format: the command lists the names.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evsim.errors import InputError
-from evsim.formats import Recording, open_events
 from evsim.registry import Registry
+
+if TYPE_CHECKING:
+    from evsim.formats import Recording
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ def open_recording(
     `open_events`; where given they decide. Raises InputError for a recording that says another size than the
     data set has.
     """
+    from evsim.formats import open_events
+
     if dataset is None:
         return open_events(path, size=size, unit=unit, format=format)
     recipe = FIT_RECIPES[dataset]

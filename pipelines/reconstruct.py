@@ -1,13 +1,13 @@
-"""An event file to images, by a network or an offline method: the work behind `evsim reconstruct`.
+"""An event file to images, by a network or method: the work behind `evsim reconstruct`.
 
-Windows are read, turned into images and written one by one: memory does not grow with the recording, unless
-an offline method needs all of it at once.
+Images are made and written one by one: memory does not grow with the recording, unless a method that is
+fitted to it needs all of it at once.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,8 +24,9 @@ from evsim.formats.storage.excerpt import cut_excerpt
 from evsim.media import open_writer
 from evsim.metrics import normalise_image
 from evsim.metrics.preparation import Normalisation
-from evsim.models.offline import OFFLINE, OfflineReconstructor, offline_entry
-from evsim.models.reconstruction import Reconstructor
+from evsim.models.prediction.predictor import Predictor, predict
+from evsim.models.prediction.scene import Scene
+from evsim.models.registry import DEFAULT_NETWORKS, entry, names
 from evsim.pipelines.reconstruction_times import (
     ImageTimes,
     WindowKind,
@@ -42,8 +43,8 @@ from evsim.progress import Report
 class ReconstructionConfig(ImageTimes):
     """Which network, when images are wanted, and how they are brought to 0..1."""
 
-    network: str = "firenet"
-    """Name of a network that turns events into images, or of an offline method."""
+    network: str = DEFAULT_NETWORKS["reconstruct"]
+    """Name of a network or method that turns events into images."""
     weights: str | None = None
     """Weight file, or name of a published one; the first published file that is there where absent."""
     normalize: Normalisation = "none"
@@ -53,8 +54,8 @@ class ReconstructionConfig(ImageTimes):
     """Frame rate of a video; by the windows' length where absent."""
 
 
-class Settings(NamedTuple):
-    """A configuration, and that of the offline method where the network is one."""
+class ResolvedReconstruction(NamedTuple):
+    """A configuration, and the options of the network where it is fitted to the recording."""
 
     config: ReconstructionConfig
     fit: Any = None
@@ -65,18 +66,28 @@ class Settings(NamedTuple):
         return tree if self.fit is None else {**tree, "fit": configuration.to_tree(self.fit)}
 
 
-def build_settings(tree: Mapping[str, Any]) -> Settings:
-    """From fields; an offline method's own are in the section "fit". Raises ConfigError for unknown ones."""
+def resolve(tree: Mapping[str, Any]) -> ResolvedReconstruction:
+    """From fields; options of a network that is fitted are in the section "fit".
+
+    Raises ConfigError for unknown fields, InputError for a network that does not turn events into images.
+    """
     fields = {name: value for name, value in tree.items() if name != "fit"}
     config = configuration.build(ReconstructionConfig, fields)
-    if config.network in OFFLINE:
-        return Settings(config, configuration.build(offline_entry(config.network).config, _fit(tree), "fit"))
+    found = entry(config.network)
+    if "reconstruct" not in found.roles:
+        raise InputError(
+            f"the network {config.network!r} does not turn events into images; those that do: "
+            f"{', '.join(names('reconstruct'))}"
+        )
+    if found.options is not None and found.is_fitted:
+        return ResolvedReconstruction(config, configuration.build(found.options, _fit(tree), "fit"))
     if _fit(tree):
+        fitted = [name for name in names("reconstruct") if entry(name).is_fitted]
         raise ConfigError(
             f"fit.{next(iter(_fit(tree)))} is set, but {config.network} is not fitted to the recording; "
-            f"methods that are: {', '.join(sorted(OFFLINE)) or 'none'}"
+            f"methods that are: {', '.join(fitted) or 'none'}"
         )
-    return Settings(config)
+    return ResolvedReconstruction(config)
 
 
 def _fit(tree: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -90,8 +101,8 @@ def _fit(tree: Mapping[str, Any]) -> Mapping[str, Any]:
 class ReconstructionResult:
     """What was written.
 
-    events_outside: in no window; clipped_share: of pixels outside 0..1 in 8 bit; facts: what an offline
-    method says about its fit.
+    events_outside: in no window; clipped_share: of pixels outside 0..1 in 8 bit; facts: what the predictor
+    says, such as about its fit.
     """
 
     output: Path
@@ -113,17 +124,9 @@ class ReconstructionResult:
         return {**own, **paths, "images_per_second": rate, **self.facts}
 
 
-class _Made(NamedTuple):
-    """One image, when it is, and how many events are new in it."""
-
-    image: NDArray[np.float32]
-    t_us: float
-    events: int
-
-
 def reconstruct_to_file(
     recording: Recording,
-    reconstructor: Reconstructor | OfflineReconstructor,
+    predictor: Predictor,
     output: Path,
     config: ReconstructionConfig | None = None,
     *,
@@ -134,44 +137,43 @@ def reconstruct_to_file(
 ) -> ReconstructionResult:
     """Write an image for each window or time: 8-bit PNG or video, or float32 .npy that is not clipped.
 
-    A network's state is kept from window to window. fit: configuration of an offline method, to write down.
-    report: called with (images done, images expected or None, a few words); fit_report: likewise with the
-    steps of a fit. Raises InputError for a recording, window or output that cannot be used.
+    A recurrent network's state is kept from window to window. fit: options of a network that is fitted to the
+    recording, to write down. report: called with (images done, images expected or None, a few words);
+    fit_report: likewise with the steps of a fit. Raises InputError for a recording, window or output that
+    cannot be used.
     """
     config = config or ReconstructionConfig()
     require_absent(output, overwrite=overwrite)
     started = time.perf_counter()
     excerpt = cut_excerpt(recording, config.t_start, config.t_end)
     kind = chosen_windows(excerpt, config)
+    by_window = predictor.needs.windows
     floats = output.suffix.lower() == ".npy"
     images = empty = events = clipped = pixels = 0
-    fps = config.fps or _image_rate(excerpt, kind, config)
-    streaming = isinstance(reconstructor, Reconstructor)
-    if isinstance(reconstructor, Reconstructor):
-        expected = expected_windows(excerpt, kind, config)
-        made = _streamed(reconstructor, excerpt, kind, config)
-    else:
-        times = image_times(excerpt, kind, config)
-        expected = len(times)
-        made = _fitted(reconstructor, excerpt, times, fit_report)
+    fps = config.fps or _image_rate(excerpt, kind, config, by_window=by_window)
+    scene = Scene(recording=excerpt, windows=lambda: cut_windows(excerpt, kind, config))
+    times = None if by_window else image_times(excerpt, kind, config)
+    if times is not None and not len(times):
+        raise InputError(f"{recording.path} holds no images in this stretch; choose --frames or --window-ms")
+    expected = expected_windows(excerpt, kind, config) if times is None else len(times)
     with open_writer(
         output, fps=fps, size=(recording.width, recording.height), overwrite=overwrite
     ) as writer:
-        for one in made:
+        for one in predict(predictor, scene, times, report=fit_report):
             image: NDArray[Any] = normalise_image(one.image, config.normalize)
             codes, outside = (image, 0) if floats else to_8_bit(image)
             clipped, pixels = clipped + outside, pixels + image.size
             writer.write(codes, round(one.t_us * 1000))
-            images, events = images + 1, events + one.events
-            empty += streaming and not one.events
+            images, events = images + 1, events + (one.events or 0)
+            empty += one.events == 0
             if report:
                 report(images, expected, "")
         if not images:
             raise InputError(f"{recording.path} holds no events, so there is nothing to reconstruct")
-    used = events if streaming else len(excerpt)
+    used = events if by_window else len(excerpt)
     return ReconstructionResult(
         output=output,
-        configuration=write_configuration(Settings(config, fit), output),
+        configuration=write_configuration(ResolvedReconstruction(config, fit), output),
         windows=kind,
         images=images,
         empty_windows=empty,
@@ -179,44 +181,26 @@ def reconstruct_to_file(
         events_outside=len(recording) - used,
         clipped_share=None if floats else clipped / pixels,
         seconds=time.perf_counter() - started,
-        facts={} if isinstance(reconstructor, Reconstructor) else dict(reconstructor.facts),
+        facts=dict(predictor.facts),
     )
 
 
-def _image_rate(recording: Recording, kind: WindowKind, config: ReconstructionConfig) -> float | None:
+def _image_rate(
+    recording: Recording, kind: WindowKind, config: ReconstructionConfig, *, by_window: bool
+) -> float | None:
     """Images per second; None where they have no rate."""
-    if kind == "number" and config.network in OFFLINE:
-        # The first of them is at the first event, where a network has seen none yet.
+    if kind == "number" and not by_window:
+        # The first of them is at the first event, where a recurrent network has seen none yet.
         times = image_times(recording, kind, config)
         return float(1e6 / (times[1] - times[0])) if len(times) > 1 and times[1] > times[0] else None
     return frame_rate(recording, kind, config)
 
 
-def _streamed(
-    reconstructor: Reconstructor, recording: Recording, kind: WindowKind, config: ReconstructionConfig
-) -> Iterator[_Made]:
-    reconstructor.reset()
-    for window in cut_windows(recording, kind, config):
-        yield _Made(reconstructor.step(window.events), window.end_us, len(window.events))
-
-
-def _fitted(
-    reconstructor: OfflineReconstructor,
-    recording: Recording,
-    times_us: NDArray[np.float64],
-    report: Report | None,
-) -> Iterator[_Made]:
-    if not len(times_us):
-        raise InputError(f"{recording.path} holds no images in this stretch; choose --frames or --window-ms")
-    for image, t_us in zip(reconstructor.images(recording, times_us, report=report), times_us, strict=True):
-        yield _Made(image, float(t_us), 0)
-
-
-def write_configuration(settings: Settings, output: Path) -> Path:
+def write_configuration(resolved: ResolvedReconstruction, output: Path) -> Path:
     """Write the resolved configuration beside `output` as ``<stem>.config.yaml``, which can be fed back."""
     path = output.with_name(f"{output.stem}.config.yaml")
     with atomic_output(path, overwrite=True) as temporary:
-        temporary.write_text(yaml.safe_dump(settings.tree(), sort_keys=False), encoding="utf-8")
+        temporary.write_text(yaml.safe_dump(resolved.tree(), sort_keys=False), encoding="utf-8")
     return path
 
 
@@ -227,17 +211,18 @@ def plan(
     require_absent(output, overwrite=overwrite)
     excerpt = cut_excerpt(recording, config.t_start, config.t_end)
     kind = chosen_windows(excerpt, config)
-    if config.network in OFFLINE:
-        expected: int | None = len(image_times(excerpt, kind, config))
-    else:
+    by_window = entry(config.network).needs.windows
+    if by_window:
         expected = expected_windows(excerpt, kind, config)
+    else:
+        expected = len(image_times(excerpt, kind, config))
     return {
         "output": str(output),
         "size": f"{recording.width}x{recording.height}",
         "events": len(excerpt),
         "windows": kind,
         "images": expected,
-        "fps": config.fps or _image_rate(excerpt, kind, config),
+        "fps": config.fps or _image_rate(excerpt, kind, config, by_window=by_window),
         "written": "nothing",
     }
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evsim.errors import InputError
-from evsim.events import Events
 from evsim.formats import Recording, open_events
 from evsim.formats.evreal import EvrealRecording
+from evsim.formats.storage.windows import Window
 from evsim.media import luma
 from evsim.models.evaluation.alignment import fit_alignment
 from evsim.models.evaluation.items import Items, cut_items, events_in_ranges
@@ -26,8 +26,8 @@ from evsim.models.evaluation.protocol import (
 )
 from evsim.models.evaluation.scoring import FrameScore, Scorer, SequenceScores, normalised
 from evsim.models.evaluation.sequences import Sequence, images_in_order, read_clock
-from evsim.models.offline import OfflineReconstructor
-from evsim.models.reconstruction import Reconstructor
+from evsim.models.prediction.predictor import Predictor, predict
+from evsim.models.prediction.scene import Scene
 from evsim.progress import Report
 
 Keep = Callable[[int, float, float, NDArray[np.float32]], None]
@@ -71,7 +71,7 @@ def items_to_infer(items: Items, interval: Interval, config: EvaluationConfig) -
 
 
 def evaluate_sequence(
-    reconstructor: Reconstructor | OfflineReconstructor,
+    predictor: Predictor,
     sequence: Sequence,
     scorer: Scorer,
     config: EvaluationConfig,
@@ -79,9 +79,9 @@ def evaluate_sequence(
     keep: Keep | None = None,
     report: Report | None = None,
 ) -> SequenceScores:
-    """Scores on one recording; a network's state is reset once and carried from window to window.
+    """Scores on one recording; a recurrent network's state is reset once and carried from window to window.
 
-    An offline method is fitted to the whole recording and asked for images at the times of the windows.
+    A method that does not run through windows sees the whole recording and is asked for images at their ends.
 
     keep: called with (index, time in seconds, events per second, image (H, W) not clipped) for every
     prediction. report: called with (predictions done, expected, a few words). Raises InputError for a
@@ -97,13 +97,13 @@ def evaluate_sequence(
         items=len(items),
     )
     with recording:
-        _run(reconstructor, recording, items, scores, scorer, config, keep, report)
+        _run(predictor, recording, items, scores, scorer, config, keep, report)
     scores.seconds = time.perf_counter() - started
     return scores
 
 
 def _run(
-    reconstructor: Reconstructor | OfflineReconstructor,
+    predictor: Predictor,
     recording: Recording,
     items: Items,
     scores: SequenceScores,
@@ -116,13 +116,8 @@ def _run(
     scores.leave_out(NOT_INFERRED, len(items) - len(chosen))
     rates = items.rates(config)
     reasons = [why_unscored(items.times[k], items.gaps[k], scores.interval, scorer, config) for k in chosen]
-    ranges = [(int(items.starts[k]), int(items.stops[k])) for k in chosen]
-    windows = events_in_ranges(recording.chunks(), ranges, recording.empty())
     references = images_in_order(recording, frames_of(items, chosen, scorer))
-    if isinstance(reconstructor, Reconstructor):
-        made = _streamed(reconstructor, windows)
-    else:
-        made = _fitted(reconstructor, recording, items.times[chosen])
+    made = _made(predictor, recording, items, chosen)
     if config.align != "none":
         truths = images_in_order(recording, frames_of(items, chosen, scorer))
         shown = (None if reason else truth for truth, reason in zip(truths, reasons))
@@ -191,21 +186,17 @@ def _aligned(made: Made, truths: Iterator[NDArray[Any] | None], config: Evaluati
             yield gauge(image), no_events
 
 
-def _streamed(reconstructor: Reconstructor, windows: Iterable[Events]) -> Made:
-    """Image, and whether its window is empty."""
-    reconstructor.reset()
-    for events in windows:
-        yield reconstructor.step(events), not len(events)
-
-
-def _fitted(reconstructor: OfflineReconstructor, recording: Recording, seconds: NDArray[np.float64]) -> Made:
-    """Image at each time of the sequence's clock; times may repeat, for which the method is asked once."""
-    times, positions = np.unique(seconds, return_inverse=True)
+def _made(predictor: Predictor, recording: Recording, items: Items, chosen: NDArray[np.int64]) -> Made:
+    """Image of each chosen item, and whether its window is empty."""
+    seconds = items.times[chosen]
     origin = recording.moved_to_origin if isinstance(recording, EvrealRecording) else 0
+
+    def windows() -> Iterator[Window]:
+        ranges = [(int(items.starts[k]), int(items.stops[k])) for k in chosen]
+        pieces = events_in_ranges(recording.chunks(), ranges, recording.empty())
+        return (Window(events, 1e6 * float(end)) for events, end in zip(pieces, seconds))
+
     # To the nanosecond, so that a time in seconds names the microsecond that it was written for.
-    images = reconstructor.images(recording, np.round(times * 1e6 - origin, 3))
-    position, image = -1, np.empty((0, 0), np.float32)
-    for wanted in positions:
-        while position < wanted:
-            position, image = position + 1, next(images)
-        yield image, False
+    times_us = np.round(seconds * 1e6 - origin, 3)
+    for one in predict(predictor, Scene(recording=recording, windows=windows), times_us):
+        yield one.image, one.events == 0

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from evsim.errors import RunError
 from evsim.events import Events
 from evsim.formats import Recording
 from evsim.models.evinr.network import Evinr, EvinrConfig
@@ -18,6 +17,7 @@ from evsim.models.evinr.start import start_from_events
 from evsim.models.evinr.step import Gradients, Stepper, Targets, make_optimizer
 from evsim.models.evinr.targets import aligned_targets, published_targets
 from evsim.models.log_video.thresholds import recorded_thresholds
+from evsim.models.training.scene_task import require_finite
 
 Report = Callable[[int, int, float], None]
 GAUGE_FRAMES = 50
@@ -164,10 +164,3 @@ def with_threshold(config: EvinrFitConfig, recording: Recording) -> EvinrFitConf
     if config.compat or config.event_threshold is not None or recorded is None:
         return config.resolved()
     return replace(config, event_threshold=(recorded.on + recorded.off) / 2).resolved()
-
-
-def require_finite(loss: float, step: int) -> float:
-    """The loss. Raises RunError where it is not finite."""
-    if not math.isfinite(loss):
-        raise RunError(f"the loss is {loss} by step {step}; lower learning_rate")
-    return loss

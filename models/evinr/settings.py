@@ -111,7 +111,7 @@ _LEAST: dict[str, float] = {
 
 
 def _mode(compat: bool) -> dict[str, Any]:
-    """The values of a mode: a file of this package."""
+    """The values of a mode: a configuration of this package."""
     text = (files("evsim.models.evinr") / ("compat.yaml" if compat else "default.yaml")).read_text("utf-8")
-    found: dict[str, Any] = yaml.safe_load(text)
+    found: dict[str, Any] = yaml.safe_load(text)["fit"]
     return found

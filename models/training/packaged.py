@@ -14,7 +14,11 @@ from evsim.registry import nearest
 
 def packaged_configurations(network: str) -> dict[str, Path]:
     """The configurations in the package of a network, by name. Raises InputError for an unknown network."""
-    module = import_module(registry.entry(network).config.__module__)
+    found = registry.entry(network)
+    owner = found.config or found.options
+    if owner is None:
+        return {}
+    module = import_module(owner.__module__)
     folder = Path(str(sys.modules[module.__name__].__file__)).parent
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 

@@ -20,6 +20,7 @@ from evsim.models.device import choose_device
 from evsim.models.training.configuration import TrainingConfig
 from evsim.models.training.folder import TrainingFolder
 from evsim.models.training.loop import TrainingResult, train
+from evsim.models.training.scene_task import SceneTaskEntry
 from evsim.models.training.task import Datasets, Task, TaskEntry
 from evsim.models.weights.checkpoints import network_of, read_checkpoint
 from evsim.models.weights.parts import fill_part
@@ -88,6 +89,8 @@ def prepare(name: str, tree: Mapping[str, Any], *, resumed: Path | None = None) 
         raise ConfigError(f"the configuration is for the network {tree['name']!r}, not for {name!r}")
     entry, task_name = registry.entry(name), tree.get("task_name")
     found = task_entry(name, task_name)
+    if isinstance(found, SceneTaskEntry):
+        raise InputError(f"{name} is fitted to one scene, not trained on samples; use fit_to_folder")
     tree = _with_draws_made(tree, name)
     fields = lay_over({"training": found.training}, {"training": tree.get("training") or {}})
     training = configuration.build(TrainingConfig, fields["training"], "training")
@@ -140,11 +143,11 @@ def _make_network(
         # Its state holds the weights, its configuration what their file said of the network.
         written = configuration.read_file(folder.config).get("network") or {}
         hyper = configuration.merge(written, hyper)
-        return entry.create(configuration.build(entry.config, hyper, "network")), ()
+        return registry.from_config(entry, hyper, "network"), ()
     files = dict(weights) if isinstance(weights, dict) else {} if weights is None else {"": weights}
     whole = files.pop("", None)
     if whole is None:
-        network = entry.create(configuration.build(entry.config, hyper, "network"))
+        network = registry.from_config(entry, hyper, "network")
     else:
         network = network_of(read_checkpoint(find_weights(whole, name), name), name, hyper)
     return network, tuple(_fill(network, name, prefix, file) for prefix, file in files.items())
@@ -156,8 +159,9 @@ def _fill(network: Any, name: str, prefix: str, file: str) -> str:
     path = find_weights(file, known[file].network if file in known else name)
     published = recognise(path)
     networks = [name] if published is None else [name, known[published].network]
-    conversions = [registry.entry(other).from_published for other in dict.fromkeys(networks)]
-    return fill_part(network, name, prefix, read_checkpoint(path), conversions)
+    conversions = (registry.entry(other).from_published for other in dict.fromkeys(networks))
+    known_ways = [convert for convert in conversions if convert is not None]
+    return fill_part(network, name, prefix, read_checkpoint(path), known_ways)
 
 
 def _with_draws_made(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -169,7 +173,7 @@ def _with_draws_made(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return configuration.merge(drawn, {"data": of_samples})
 
 
-def task_entry(name: str, task: str | None = None) -> TaskEntry:
+def task_entry(name: str, task: str | None = None) -> TaskEntry | SceneTaskEntry:
     """How a network is trained; task: one of its tasks, the first by default.
 
     Raises InputError for a network that cannot be trained, ConfigError for a task that it does not have.
@@ -177,14 +181,16 @@ def task_entry(name: str, task: str | None = None) -> TaskEntry:
     tasks = registry.entry(name).tasks
     if not tasks:
         trainable = [other for other in registry.names() if registry.entry(other).tasks]
-        raise InputError(f"the network {name!r} cannot be trained; those that can: {', '.join(trainable)}")
+        raise InputError(
+            f"{name!r} cannot be trained and leaves no weights behind; those that can: {', '.join(trainable)}"
+        )
     if task is not None and task not in tasks:
         raise ConfigError(
             f"the network {name!r} has no task {task!r}{nearest(task, list(tasks))}; its tasks: "
             f"{', '.join(tasks)}"
         )
     module, _, attribute = tasks[task or next(iter(tasks))].partition(":")
-    found: TaskEntry = getattr(import_module(module), attribute or "TASK")
+    found: TaskEntry | SceneTaskEntry = getattr(import_module(module), attribute or "TASK")
     return found
 
 
@@ -259,7 +265,7 @@ def _notes(run: TrainingRun) -> dict[str, Any]:
 
 def next_command(name: str, weights: Path) -> str:
     """What one does with trained weights."""
-    if registry.entry(name).reconstructor is not None:
+    if "reconstruct" in registry.entry(name).roles:
         return shlex.join(
             ["evsim", "reconstruct", "EVENTS", "-o", "video.mp4", "--network", name]
             + ["--weights", str(weights)]

@@ -1,6 +1,19 @@
 """Events to video without a network: total variation of the video, fidelity to the events' levels."""
 
-from evsim.models.log_video.initial_image import initial_image
-from evsim.represent.levels import EventLevels, Thresholds, event_levels
+from evsim.models.registry import NetworkEntry
+from evsim.models.variational.config import VariationalConfig
+from evsim.models.variational.prediction import NEEDS, create_predictor
 
-__all__ = ["EventLevels", "Thresholds", "event_levels", "initial_image"]
+__all__ = ["ENTRY", "VariationalConfig"]
+
+ENTRY = NetworkEntry(
+    name="variational",
+    summary="events to video by total variation, solved for the recording in seconds; no network, no weights",
+    paper="the splitting is ADMM (Boyd et al. 2011), the penalty Huber's of total variation "
+    "(Rudin et al. 1992; Werlberger et al. 2009)",
+    licence="evsim's own",
+    roles=("reconstruct",),
+    needs=NEEDS,
+    options=VariationalConfig,
+    predictor=create_predictor,
+)

@@ -22,7 +22,7 @@ from evsim import configuration
 from evsim.errors import CheckpointError, FormatError, InputError
 from evsim.files import atomic_output
 from evsim.models.device import choose_device
-from evsim.models.registry import entry, from_config, from_published
+from evsim.models.registry import entry, from_config, from_published, published_state
 from evsim.models.weights.folders import weight_file
 from evsim.models.weights.identification import describe_sizes, identify
 from evsim.models.weights.misfits import cut_after, describe_misfit, describe_wanted
@@ -133,7 +133,8 @@ def _explained(
             f"{source} holds the network {other!r}, expected {name!r}", details=error.details
         )
     try:
-        config = (checkpoint.header or {}).get("config") or entry(name).from_published(state).config
+        config = (checkpoint.header or {}).get("config")
+        config = config or published_state(entry(name), state, str(source)).config
     except CheckpointError:
         return error
     sizes = describe_sizes(config, hyper)

@@ -21,6 +21,8 @@ def identify(state: State, other_than: str) -> str | None:
 def _fits(name: str, state: State) -> bool:
     entry = registry.entry(name)
     for convert in (entry.from_published, lambda state: PublishedState(state=state)):
+        if convert is None:
+            continue
         try:
             published = convert(state)
             network = registry.from_config(entry, published.config)

@@ -151,7 +151,9 @@ def _load_and_describe(path: Path, network: str | None) -> tuple[Any, dict[str, 
     loaded: Any = network_of(checkpoint, name)
     ignored: dict[str, list[str]] = {}
     if checkpoint.header is None:
-        ignored = ignored_keys(loaded, registry.entry(name).from_published(checkpoint.state()))
+        ignored = ignored_keys(
+            loaded, registry.published_state(registry.entry(name), checkpoint.state(), str(path))
+        )
     return loaded, {
         "file": str(path),
         "format": "evsim" if checkpoint.header is not None else checkpoint.format,

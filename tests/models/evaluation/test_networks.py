@@ -21,16 +21,19 @@ from evsim.models.evaluation.protocol import EvaluationConfig
 from evsim.models.evaluation.scoring import Scorer, load_metrics
 from evsim.models.evaluation.sequences import find_sequences
 from evsim.models.perceptual import Lpips, with_network
-from evsim.models.reconstruction import Reconstructor, make_reconstructor
+from evsim.models.prediction.parts import predictor_of
+from evsim.models.prediction.predictor import Predictor
+from evsim.models.prediction.windows import WindowPredictor
 from evsim.pipelines.evaluation import evaluate_network, gather_sequences
 
 SCORER = Scorer(load_metrics(["mse", "ssim:evreal"]))
 
 
-class Grey:
-    """A network that sees nothing: every image is of one value, and calls are counted."""
+class Grey(WindowPredictor):
+    """A recurrent network that sees nothing: every image is of one value, and calls are counted."""
 
     def __init__(self, value: float = 0.5) -> None:
+        super().__init__(self)
         self.value, self.resets, self.lengths = value, 0, list[int]()
 
     def reset(self) -> None:
@@ -52,15 +55,15 @@ def scene(folder: Path, *, frames: int = 31, seconds: float = 30.0) -> Path:
 
 
 @pytest.fixture(scope="module")
-def firenet_plus(data: Path) -> Reconstructor:
-    return make_reconstructor(models.load("firenet", data / "firenet_plus_state_dict.pth"))
+def firenet_plus(data: Path) -> Predictor:
+    return predictor_of(models.load("firenet", data / "firenet_plus_state_dict.pth"))
 
 
 @pytest.mark.needs_parity
 @pytest.mark.needs_data
 @pytest.mark.parametrize("number", [0, 2, 3, 4])
 def test_published_runs_are_reproduced(
-    number: int, parity: Path, firenet_plus: Reconstructor, tmp_path: Path
+    number: int, parity: Path, firenet_plus: Predictor, tmp_path: Path
 ) -> None:
     run = json.loads((parity / "evreal_run_firenet.json").read_text())["runs"][number]
     name = Path(run["dataset_from"]).stem

@@ -20,12 +20,13 @@ from evsim.errors import CheckpointError, ConfigError, InputError
 from evsim.events import Events
 from evsim.formats import open_events, save_events
 from evsim.models.evinr.fit import Fit
-from evsim.models.evinr.offline import stretches
+from evsim.models.evinr.prediction import stretches
 from evsim.models.evinr.settings import EvinrFitConfig
 from evsim.models.evinr.start import start_from_events
 from evsim.models.evinr.targets import aligned_targets, levels_of, sample_times
 from evsim.models.log_video.planes import enlarge_plane
-from evsim.models.offline import make_offline
+from evsim.models.prediction.parts import make_predictor
+from evsim.models.prediction.scene import Scene
 
 SMALL = {"hidden_width": 32, "neck_width": 24, "train_resolution": 10, "iterations": 6}
 
@@ -50,9 +51,9 @@ def written(events: Events, path: Path) -> Path:
 
 
 def images_of(path: Path, times: list[float], weights: Path | None = None, **fields: Any) -> list[np.ndarray]:
-    method = make_offline("evinr", {**SMALL, **fields}, weights=weights, device=torch.device("cpu"))
+    method = make_predictor("evinr", {**SMALL, **fields}, weights=weights, device=torch.device("cpu"))
     with open_events(path) as recording:
-        return list(method.images(recording, np.array(times)))
+        return list(method.images(Scene(recording=recording), np.array(times)))
 
 
 def run(command: Any, *words: object) -> Any:

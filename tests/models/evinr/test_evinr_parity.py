@@ -17,7 +17,7 @@ from evsim.kernels.evinr_loss import LossWeights, evinr_loss
 from evsim.metrics.alignment import aligned_scores
 from evsim.models.evinr.fit import Fit
 from evsim.models.evinr.network import Evinr, tone_map
-from evsim.models.evinr.offline import log_intensity
+from evsim.models.evinr.prediction import log_intensity
 from evsim.models.evinr.settings import EvinrFitConfig
 from evsim.models.evinr.step import Gradients, Targets
 

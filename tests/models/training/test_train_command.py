@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import os
 import signal
@@ -29,9 +28,12 @@ from evsim.cli.conventions import Progress, Settings
 from evsim.cli.train import train
 from evsim.errors import ConfigError, InputError
 from evsim.formats import NativeWriter, open_events
+from evsim.formats.storage.windows import windows_between_images
 from evsim.models import registry
 from evsim.models.firenet.task import TASK, FireNetTaskConfig, LossName
-from evsim.models.reconstruction import make_reconstructor
+from evsim.models.prediction.parts import predictor_of
+from evsim.models.prediction.predictor import predict
+from evsim.models.prediction.scene import Scene
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = ("best.safetensors", "last.safetensors", "metrics.csv", "state.safetensors")
@@ -147,12 +149,8 @@ def test_a_small_network_learns_simulated_scenes(invoke: Invoke, clips: Path, tm
         images = np.stack([image.image for image in recording.images()]) / 255
         flat = np.mean((images - images.mean()) ** 2)
         network = models.load("firenet", tmp_path / "run" / "best.safetensors")
-        reconstructor = make_reconstructor(network)
-        times = recording.image_times()
-        events = recording.events()
-    found = [
-        reconstructor.step(events[(events.t > a) & (events.t <= b)]) for a, b in itertools.pairwise(times)
-    ]
+        scene = Scene(recording=recording, windows=lambda: windows_between_images(recording))
+        found = [one.image for one in predict(predictor_of(network), scene)]
     correlations = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(found[3:], images[4:])]
     # A grey image has no correlation and the error `flat`: the scene of another clip was learned to be seen.
     assert np.mean(correlations) > 0.4, correlations

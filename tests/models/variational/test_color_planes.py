@@ -8,7 +8,8 @@ import numpy as np
 
 from evsim.events import Events
 from evsim.formats import open_events, save_events
-from evsim.models.offline import make_offline
+from evsim.models.prediction.parts import make_predictor
+from evsim.models.prediction.scene import Scene
 
 
 def test_a_flat_scene_that_turns_red_shows_no_mosaic(tmp_path: Path) -> None:
@@ -19,7 +20,8 @@ def test_a_flat_scene_that_turns_red_shows_no_mosaic(tmp_path: Path) -> None:
     save_events(red, tmp_path / "red.h5")
     options = {"output": "log", "color": True, "event_threshold": 0.25, "train_resolution": 8}
     with open_events(tmp_path / "red.h5") as recording:
-        first, last = make_offline("variational", options).images(recording, np.array([10_000.0, 40_000.0]))
+        method, times = make_predictor("variational", options), np.array([10_000.0, 40_000.0])
+        first, last = method.images(Scene(recording=recording), times)
     for image in (first, last):
         # Neighbours in a cell of the mosaic; at the border a plane has less around it.
         inner = image[4:-4, 4:-4]

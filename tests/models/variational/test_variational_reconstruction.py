@@ -16,7 +16,8 @@ from evsim.errors import ConfigError, InputError
 from evsim.events import Events
 from evsim.formats import NativeWriter, open_events, save_events
 from evsim.metrics.alignment import aligned_scores
-from evsim.models.offline import make_offline
+from evsim.models.prediction.parts import make_predictor
+from evsim.models.prediction.scene import Scene
 from evsim.models.variational.config import VariationalConfig
 from evsim.models.variational.thresholds import choose_thresholds
 from evsim.models.variational.windows import plan_samples
@@ -25,8 +26,8 @@ from evsim.represent.levels import Thresholds
 
 def reconstruct(file: Path, times: Any, **options: Any) -> NDArray[np.float32]:
     with open_events(file) as recording:
-        method = make_offline("variational", {"output": "log", **options})
-        return np.stack(list(method.images(recording, np.asarray(times, np.float64))))
+        method = make_predictor("variational", {"output": "log", **options})
+        return np.stack(list(method.images(Scene(recording=recording), np.asarray(times, np.float64))))
 
 
 def moving_blocks(frames: int, size: tuple[int, int] = (32, 24), seed: int = 0) -> NDArray[np.float64]:
@@ -213,7 +214,7 @@ def test_what_is_shown_neither_clips_nor_flickers(scene: Any) -> None:
 @pytest.mark.parametrize("options", [{"event_threshold": 0.0}, {"iterations": 0}, {"softening": 0.0}])
 def test_impossible_options_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
-        make_offline("variational", options)
+        make_predictor("variational", options)
 
 
 def _one_event() -> NDArray[Any]:

@@ -1,13 +1,10 @@
-"""Events to images by a recurrent network: what such networks have in common.
-
-A `Reconstructor` takes the events of one window after another and gives an image for each; it carries the
-network's state from window to window. `VoxelReconstructor` serves the networks that see voxel grids.
-"""
+"""Networks that run through windows of events with a state, behind the contract of all predictors."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -16,16 +13,18 @@ from torch import Tensor, nn
 
 from evsim.errors import InputError
 from evsim.events import Events
-from evsim.models.registry import entry
+from evsim.formats.storage.windows import windows_at
+from evsim.models.prediction.needs import Needs
+from evsim.models.prediction.scene import Scene
+from evsim.progress import Report
 from evsim.represent import voxel_grid
 
 
-@runtime_checkable
-class Reconstructor(Protocol):
+class Recurrent(Protocol):
     """Turns the windows of one sequence into images, in order."""
 
     def step(self, events: Events) -> NDArray[np.float32]:
-        """The image (H, W) at the end of a window, nominally in 0..1 and not clipped."""
+        """The image (H, W) or (H, W, 3) at the end of a window, nominally in 0..1 and not clipped."""
         ...
 
     def reset(self) -> None:
@@ -33,7 +32,33 @@ class Reconstructor(Protocol):
         ...
 
 
-class VoxelReconstructor:
+class WindowPredictor:
+    """A recurrent network run through a scene; the state is forgotten where a scene begins, and only there.
+
+    recurrent: what the windows are given to.
+    """
+
+    needs: ClassVar[Needs] = Needs(events=True, windows=True)
+
+    def __init__(self, recurrent: Recurrent) -> None:
+        self.recurrent = recurrent
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Nothing."""
+        return {}
+
+    def images(
+        self, scene: Scene, times_us: NDArray[np.float64], *, report: Report | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """The image at the end of each window; see `Predictor`."""
+        windows = windows_at(scene.event_recording, times_us) if scene.windows is None else scene.windows()
+        self.recurrent.reset()
+        for window in windows:
+            yield self.recurrent.step(window.events)
+
+
+class VoxelRecurrent:
     """Feeds a network of the form (voxel (1, bins, H, W), state) -> (image (1, 1, H, W), state).
 
     bins: of the voxel grid, signed, E2VID rule. pad_multiple: heights and widths that the network accepts
@@ -86,12 +111,3 @@ def crop_padding(image: Tensor, size: tuple[int, int], multiple: int) -> Tensor:
     width, height = size
     left, top = padding(width, multiple)[0], padding(height, multiple)[0]
     return image[..., top : top + height, left : left + width]
-
-
-def make_reconstructor(network: nn.Module) -> Reconstructor:
-    """The reconstructor of a network of this package. Raises InputError for one that makes no images."""
-    name = str(getattr(network, "name", type(network).__name__))
-    make = entry(name).reconstructor
-    if make is None:
-        raise InputError(f"the network {name!r} does not turn events into images")
-    return make(network)

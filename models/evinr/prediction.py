@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,16 +19,22 @@ from evsim.models.evinr.network import Evinr, tone_map
 from evsim.models.evinr.settings import EvinrFitConfig
 from evsim.models.log_video.display import DisplayCurve
 from evsim.models.log_video.planes import enlarge_plane
-from evsim.models.offline import OfflineEntry, Report
+from evsim.models.prediction.needs import Needs
+from evsim.models.prediction.parts import PredictorParts
+from evsim.models.prediction.scene import Scene
+from evsim.progress import Report
 
+NEEDS = Needs(events=True, weights="optional")
 QUERY = 16
 """Frames that are asked for at a time."""
 PLACES = (0.0, 0.5, 1.0)
 """Row and column, in a cell of 2x2 pixels, of the planes of red, green (the middle of two) and blue."""
 
 
-class EvinrReconstructor:
+class EvinrPredictor:
     """Fits networks to a recording, or takes one that was fitted, and gives images at any times."""
+
+    needs: ClassVar[Needs] = NEEDS
 
     def __init__(self, config: EvinrFitConfig, device: torch.device, fitted: Evinr | None = None) -> None:
         self.config, self.device, self.fitted = config, device, fitted
@@ -42,10 +47,10 @@ class EvinrReconstructor:
         return self._facts
 
     def images(
-        self, recording: Recording, times_us: NDArray[np.float64], *, report: Report | None = None
+        self, scene: Scene, times_us: NDArray[np.float64], *, report: Report | None = None
     ) -> Iterator[NDArray[np.float32]]:
-        """The image (H, W) or (H, W, 3) at each time; see `OfflineReconstructor`."""
-        for log_intensity in self.log_intensities(recording, times_us, report=report):
+        """The image (H, W) or (H, W, 3) at each time; see `Predictor`."""
+        for log_intensity in self.log_intensities(scene.event_recording, times_us, report=report):
             yield log_intensity if self.config.output == "log" else self._curve(log_intensity)
 
     def log_intensities(
@@ -216,21 +221,8 @@ def _in_parts(times_us: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
         yield times_us[first : first + QUERY]
 
 
-def _create(config: EvinrFitConfig, weights: Path | None, device: torch.device) -> EvinrReconstructor:
-    if weights is None:
-        return EvinrReconstructor(config, device)
-    from evsim.models.weights.checkpoints import load
-
-    network = load("evinr", weights, device=device)
-    assert isinstance(network, Evinr)
-    return EvinrReconstructor(config, device, network)
-
-
-OFFLINE_ENTRY = OfflineEntry(
-    name="evinr",
-    summary="a network fitted to each recording (EvINR), from a closed-form start; --compat as published",
-    paper="Wang et al. 2024, Revisit Event Generation Model (EvINR)",
-    config=EvinrFitConfig,
-    create=_create,
-    takes_weights=True,
-)
+def create_predictor(parts: PredictorParts) -> EvinrPredictor:
+    """A predictor that fits, or that uses the network of an earlier fit."""
+    if parts.network is not None and not isinstance(parts.network, Evinr):
+        raise InputError(f"a {type(parts.network).__name__}, expected an Evinr")
+    return EvinrPredictor(parts.options, parts.device, parts.network)

@@ -23,12 +23,8 @@ from evsim.errors import BackendError, CheckpointError, InputError
 from evsim.events import Events
 from evsim.formats import NativeWriter, open_events
 from evsim.models.device import choose_device
-from evsim.models.reconstruction import (
-    VoxelReconstructor,
-    crop_padding,
-    make_reconstructor,
-    pad_to_multiple,
-)
+from evsim.models.prediction.parts import predictor_of
+from evsim.models.prediction.windows import VoxelRecurrent, WindowPredictor, crop_padding, pad_to_multiple
 from evsim.pipelines.reconstruct import ReconstructionConfig, reconstruct_to_file
 
 Run = Callable[..., str]
@@ -61,9 +57,9 @@ def test_a_simulated_scene_is_recognised_in_the_reconstruction(
     simulated: tuple[Path, np.ndarray], data: Path, tmp_path: Path
 ) -> None:
     path, frames = simulated
-    reconstructor = make_reconstructor(models.load("firenet", data / "firenet_plus.pth"))
+    predictor = predictor_of(models.load("firenet", data / "firenet_plus.pth"))
     with open_events(path) as recording:
-        result = reconstruct_to_file(recording, reconstructor, tmp_path / "images.npy")
+        result = reconstruct_to_file(recording, predictor, tmp_path / "images.npy")
     images = np.load(tmp_path / "images.npy")
     assert (result.images, result.windows) == (29, "frames")
     assert result.events + result.events_outside == len(open_events(path))
@@ -92,11 +88,9 @@ def test_the_state_is_kept_and_padding_cropped_away(
     simulated: tuple[Path, np.ndarray], tmp_path: Path
 ) -> None:
     network = Counting()
-    reconstructor = VoxelReconstructor(network, bins=4, pad_multiple=16)
+    predictor = WindowPredictor(VoxelRecurrent(network, bins=4, pad_multiple=16))
     with open_events(simulated[0]) as recording:
-        reconstruct_to_file(
-            recording, reconstructor, tmp_path / "sum.npy", ReconstructionConfig(windows="count")
-        )
+        reconstruct_to_file(recording, predictor, tmp_path / "sum.npy", ReconstructionConfig(windows="count"))
         events = recording.events()
     assert network.shapes == {(1, 4, 96, 128)}
     wanted = np.zeros((90, 120))
@@ -105,12 +99,12 @@ def test_the_state_is_kept_and_padding_cropped_away(
 
 
 def test_a_sequence_on_another_sensor_needs_a_reset() -> None:
-    reconstructor = VoxelReconstructor(Counting(), bins=4)
-    assert reconstructor.step(Events.empty(6, 5)).shape == (5, 6)
+    recurrent = VoxelRecurrent(Counting(), bins=4)
+    assert recurrent.step(Events.empty(6, 5)).shape == (5, 6)
     with pytest.raises(InputError, match=r"call reset\(\)"):
-        reconstructor.step(Events.empty(7, 5))
-    reconstructor.reset()
-    assert reconstructor.step(Events.empty(7, 5)).shape == (5, 7)
+        recurrent.step(Events.empty(7, 5))
+    recurrent.reset()
+    assert recurrent.step(Events.empty(7, 5)).shape == (5, 7)
 
 
 @pytest.mark.needs_parity

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,14 +15,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from evsim import plugins
 from evsim.cli.conventions import Settings
 from evsim.cli.evaluate import evaluate
 from evsim.cli.reconstruct import reconstruct
 from evsim.errors import ConfigError, FormatError, InputError
 from evsim.events import Events
-from evsim.formats import NativeWriter, Recording, open_events, save_events
+from evsim.formats import NativeWriter, open_events, save_events
 from evsim.formats.storage.excerpt import Excerpt, cut_excerpt, time_span
-from evsim.models.offline import OFFLINE, OfflineEntry, make_offline
+from evsim.models.prediction.needs import Needs
+from evsim.models.prediction.parts import make_predictor
+from evsim.models.prediction.scene import Scene
+from evsim.models.registry import GROUP, NetworkEntry
 
 WIDTH, HEIGHT = 8, 6
 
@@ -35,13 +40,14 @@ class StaircaseConfig:
 class Staircase:
     """Grey 0.5 plus the threshold for each event so far: what any fit is to find of such a recording."""
 
-    def __init__(self, config: StaircaseConfig, weights: Path | None) -> None:
-        self.config, self.weights = config, weights
+    needs = Needs(events=True, weights="none")
+
+    def __init__(self, config: StaircaseConfig) -> None:
+        self.config = config
         self.facts: Mapping[str, Any] = {}
 
-    def images(
-        self, recording: Recording, times_us: np.ndarray, *, report: Any = None
-    ) -> Iterator[np.ndarray]:
+    def images(self, scene: Scene, times_us: np.ndarray, *, report: Any = None) -> Iterator[np.ndarray]:
+        recording = scene.event_recording
         events = recording.events()
         for number, t in enumerate(times_us, 1):
             image = np.full((recording.height, recording.width), 0.5, np.float32)
@@ -58,15 +64,19 @@ class Staircase:
 @pytest.fixture(autouse=True)
 def staircase(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("staircase_method")
-    module.OFFLINE_ENTRY = OfflineEntry(  # type: ignore[attr-defined]
+    module.ENTRY = NetworkEntry(  # type: ignore[attr-defined]
         name="staircase",
         summary="sums events",
         paper="none",
-        config=StaircaseConfig,
-        create=lambda config, weights, device: Staircase(config, weights),
+        licence="none",
+        roles=("reconstruct",),
+        needs=Staircase.needs,
+        options=StaircaseConfig,
+        predictor=lambda parts: Staircase(parts.options),
     )
     monkeypatch.setitem(sys.modules, "staircase_method", module)
-    monkeypatch.setitem(OFFLINE._entries, "staircase", "staircase_method")
+    point = EntryPoint("staircase", "staircase_method", GROUP)
+    monkeypatch.setattr(plugins, "announced", lambda group: {"staircase": point} if group == GROUP else {})
 
 
 @pytest.fixture
@@ -169,12 +179,12 @@ def test_the_rate_of_a_video_is_that_of_its_images(call: Any, path: Path, tmp_pa
     assert alone["fps"] is None
 
 
-@pytest.mark.parametrize("network", ["offline", "streaming"])
+@pytest.mark.parametrize("network", ["fitted", "recurrent"])
 def test_images_come_at_given_times(network: str, call: Any, path: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "times.npy", [1.01, 1.05])
     (tmp_path / "times.txt").write_text("# of my camera\n0 1.01\n1 1.05\n")
     how = ["--network", "staircase", "--color"]
-    if network == "streaming":
+    if network == "recurrent":
         from evsim import models
 
         file = models.save(models.create("firenet", channels=4), tmp_path / "small.safetensors")
@@ -183,10 +193,10 @@ def test_images_come_at_given_times(network: str, call: Any, path: Path, tmp_pat
     for times in ("times.npy", "times.txt"):
         said = call(path, "-o", tmp_path / f"{times}.npy", *how, "--times", tmp_path / times)
         assert (said["images"], said["windows"]) == (2, "times")
-        assert said["events"] == (100 if network == "offline" else 51)
+        assert said["events"] == (100 if network == "fitted" else 51)
         outputs.append(np.load(tmp_path / f"{times}.npy"))
     np.testing.assert_array_equal(*outputs)
-    assert outputs[0].shape == (2, HEIGHT, WIDTH, 3)[: 4 if network == "offline" else 3]
+    assert outputs[0].shape == (2, HEIGHT, WIDTH, 3)[: 4 if network == "fitted" else 3]
 
 
 def test_files_of_times_that_cannot_be_used_are_refused(call: Any, path: Path, tmp_path: Path) -> None:
@@ -210,14 +220,14 @@ def test_options_belong_to_the_method(call: Any, path: Path, tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="firenet is not fitted to the recording"):
         call(path, "-o", tmp_path / "o", "--iterations", 5)
     with pytest.raises(InputError, match="takes no weights"):
-        make_offline("staircase", weights=path)
-    with pytest.raises(InputError, match=r"unknown offline method 'stair'.*staircase"):
-        make_offline("stair")
+        make_predictor("staircase", weights=path)
+    with pytest.raises(InputError, match=r"unknown network 'stair'.*staircase"):
+        make_predictor("stair")
     with pytest.raises(ConfigError, match=r"t_end = 1.0 is not later"):
         call(path, "-o", tmp_path / "o", "--network", "staircase", "--t-start", 2, "--t-end", 1)
 
 
-def test_an_offline_method_is_evaluated_as_networks_are(path: Path, tmp_path: Path) -> None:
+def test_a_fitted_method_is_evaluated_as_networks_are(path: Path, tmp_path: Path) -> None:
     line = [
         "staircase",
         "--data",

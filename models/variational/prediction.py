@@ -1,26 +1,28 @@
-"""Events to video without a network, as `evsim reconstruct --network variational` does it."""
+"""Events to video without a network, behind the contract of predictors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from evsim.formats import Recording
 from evsim.formats.storage.excerpt import time_span
 from evsim.models.log_video.display import DisplayCurve
-from evsim.models.offline import OfflineEntry, Report
+from evsim.models.prediction.needs import Needs
+from evsim.models.prediction.parts import PredictorParts
+from evsim.models.prediction.scene import Scene
 from evsim.models.variational.color import SolvedColorWindow
 from evsim.models.variational.config import VariationalConfig
 from evsim.models.variational.solver import Weights
 from evsim.models.variational.thresholds import choose_thresholds
 from evsim.models.variational.windows import EVENTS_PER_SAMPLE, Samples, SolvedWindow, plan_samples
 from evsim.models.variational.windows import window_events as events_of_windows
+from evsim.progress import Report
 
+NEEDS = Needs(events=True, weights="none")
 IMAGES_AT_ONCE = 16
 
 
@@ -35,8 +37,10 @@ class Window(Protocol):
     def at(self, times_us: ArrayLike) -> NDArray[np.float32]: ...
 
 
-class VariationalReconstructor:
-    """Solves a recording window by window and gives its images; an `OfflineReconstructor`."""
+class VariationalPredictor:
+    """Solves a recording window by window and gives its images at any times."""
+
+    needs: ClassVar[Needs] = NEEDS
 
     def __init__(self, config: VariationalConfig) -> None:
         self.config = config
@@ -48,9 +52,10 @@ class VariationalReconstructor:
         return self._facts
 
     def images(
-        self, recording: Recording, times_us: NDArray[np.float64], *, report: Report | None = None
+        self, scene: Scene, times_us: NDArray[np.float64], *, report: Report | None = None
     ) -> Iterator[NDArray[np.float32]]:
-        """See `OfflineReconstructor.images`; two windows are in memory at a time."""
+        """See `Predictor.images`; two windows are in memory at a time."""
+        recording = scene.event_recording
         first, last = time_span(recording)
         wanted = np.clip(np.asarray(times_us, np.float64), first, last)
         curve: DisplayCurve | None = None
@@ -126,16 +131,6 @@ def _weights(config: VariationalConfig, samples: Samples, events: int, pixels: i
     )
 
 
-def create(config: VariationalConfig, weights: Path | None, device: torch.device) -> VariationalReconstructor:
+def create_predictor(parts: PredictorParts) -> VariationalPredictor:
     """The method; it has no weights and runs on the processor whatever the device."""
-    return VariationalReconstructor(config)
-
-
-OFFLINE_ENTRY = OfflineEntry(
-    name="variational",
-    summary="events to video by total variation, solved for the recording in seconds; no network, no weights",
-    paper="the splitting is ADMM (Boyd et al. 2011), the penalty Huber's of total variation "
-    "(Rudin et al. 1992; Werlberger et al. 2009)",
-    config=VariationalConfig,
-    create=create,
-)
+    return VariationalPredictor(parts.options)

@@ -1,0 +1,1 @@
+"""Prediction: images of a scene from any network or method, by one contract."""
