@@ -108,7 +108,7 @@ def _view_pixel(
     context: click.Context, source: Path, output: Path, options: dict[str, Any]
 ) -> dict[str, Any]:
     from evsim.formats import open_events, sniff
-    from evsim.pipelines.pixel import Clip, recorded_clip, view_pixel
+    from evsim.pipelines.pixel import PixelClip, recorded_clip, view_pixel
 
     pixel, threads, overwrite = options["pixel"], options["threads"], options["overwrite"]
     if options["source_format"] is not None or sniff(source):
@@ -133,7 +133,7 @@ def _view_pixel(
         overrides=options["overrides"],
         job=job_tree(options),
     )
-    clip = Clip(open_source(source, selection=job.selection, transfer=job.transfer), job)
+    clip = PixelClip(open_source(source, selection=job.selection, transfer=job.transfer), job)
     return view_pixel(clip, output, pixel, threads=threads, overwrite=overwrite)
 
 

@@ -34,7 +34,7 @@ from evsim.models.variational.solver import Weights, solve
 from evsim.pipelines.packing.rled import pack_rled
 from evsim.pipelines.reconstruct import reconstruct_to_file, resolve
 from evsim.pipelines.reports.simulation_page import (
-    Clip,
+    Animation,
     Command,
     Comparison,
     ReportContent,
@@ -241,7 +241,7 @@ def _compare(
     rows = {"sum of the events": integrated, "variational": rebuilt}
     return Comparison(
         title="The reconstruction beside the truth",
-        clips={name: Clip(frames=list(frames), fps=FPS) for name, frames in shown.items()},
+        clips={name: Animation(frames=list(frames), fps=FPS) for name, frames in shown.items()},
         caption="Events tell brightness only up to one gain and one offset of its logarithm: both are fitted "
         "to the whole sequence (log-affine), for the pictures as for the scores. Nothing else is taken from "
         "the clip.",
@@ -286,28 +286,28 @@ def _stages(
         Stage(
             name="Clip",
             caption=f"{len(source)} frames at {FPS:g} fps: a photograph under a known camera path.",
-            clip=Clip(frames=source, fps=FPS),
+            clip=Animation(frames=source, fps=FPS),
             seconds=clip.seconds,
             rate=_rate(clip.value, clip.seconds, "frames"),
         ),
         Stage(
             name="More frames",
             caption=f"x{FACTOR} by optical flow, played {FACTOR} times slower; source frames stay untouched.",
-            clip=Clip(frames=sample.dense, fps=FPS),
+            clip=Animation(frames=sample.dense, fps=FPS),
             seconds=seconds["upsample"],
             rate=_rate(frames, seconds["upsample"], "frames"),
         ),
         Stage(
             name="RAW light",
             caption=f"What the sensor gets at a {LOW_LIGHT_FACTOR}th of the light, shown brightened.",
-            clip=Clip(frames=[isp.preview(light) for light in sample.light], fps=FPS),
+            clip=Animation(frames=[isp.preview(light) for light in sample.light], fps=FPS),
             seconds=seconds["isp"],
             rate=_rate(frames, seconds["isp"], "frames"),
         ),
         Stage(
             name="Events",
             caption=f"{simulated.events:,} events, {WINDOW_US / 1000:g} ms a picture; red ON, blue OFF.",
-            clip=Clip(frames=shown, fps=FPS, crisp=True),
+            clip=Animation(frames=shown, fps=FPS, crisp=True),
             seconds=seconds["sensor"],
             rate=_rate(simulated.events / 1e6, seconds["sensor"], "Mevents"),
         ),
@@ -329,7 +329,7 @@ def _stages(
         Stage(
             name="Reconstruction",
             caption="From events alone: of all videos that explain them, that of least total variation.",
-            clip=Clip(frames=list(rebuilt_frames), fps=FPS),
+            clip=Animation(frames=list(rebuilt_frames), fps=FPS),
             seconds=rebuilt.seconds,
             rate=_rate(len(rebuilt_frames), rebuilt.seconds, "frames"),
         ),

@@ -29,7 +29,7 @@ PLOTS = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True)
-class Clip:
+class PixelClip:
     """A clip and how it is simulated. recorded: the events of the pixel that a file of it holds, or None."""
 
     source: FrameSource
@@ -37,7 +37,7 @@ class Clip:
     recorded: Events | None = None
 
 
-def recorded_clip(recording: Recording, pixel: tuple[int, int]) -> Clip:
+def recorded_clip(recording: Recording, pixel: tuple[int, int]) -> PixelClip:
     """The clip that a simulated event file was made from, out of the file itself.
 
     Raises InputError for a file that does not hold its configuration or its source frames.
@@ -62,7 +62,7 @@ def recorded_clip(recording: Recording, pixel: tuple[int, int]) -> Clip:
     source = ArraySource(
         [image.image for image in images], times, described.get("transfer") or "srgb", str(recording.path)
     )
-    return Clip(source, job, _at(recording.events(), pixel))
+    return PixelClip(source, job, _at(recording.events(), pixel))
 
 
 def trace_pixel(simulation: ClipSimulation, pixel: tuple[int, int]) -> PixelTrace:
@@ -99,7 +99,7 @@ SIGNALS = ("light", "log_intensity", "filtered", "reference", "threshold_on", "t
 
 
 def view_pixel(
-    clip: Clip,
+    clip: PixelClip,
     output: Path,
     pixel: tuple[int, int],
     *,

@@ -161,7 +161,7 @@ def reconstruct_to_file(
     ) as writer:
         for one in predict(predictor, scene, times, report=fit_report):
             image: NDArray[Any] = normalise_image(one.image, config.normalize)
-            codes, outside = (image, 0) if floats else to_8_bit(image)
+            codes, outside = (image, 0) if floats else codes_and_outside(image)
             clipped, pixels = clipped + outside, pixels + image.size
             writer.write(codes, round(one.t_us * 1000))
             images, events = images + 1, events + (one.events or 0)
@@ -227,7 +227,7 @@ def plan(
     }
 
 
-def to_8_bit(image: NDArray[np.float32]) -> tuple[NDArray[np.uint8], int]:
+def codes_and_outside(image: NDArray[np.float32]) -> tuple[NDArray[np.uint8], int]:
     """Rounded codes of an image whose full scale is 1, and how many pixels lay outside 0..1."""
     outside = int(np.count_nonzero((image < 0) | (image > 1)))
     return np.round(255 * np.clip(image, 0, 1)).astype(np.uint8), outside

@@ -31,7 +31,7 @@ MOVED = "events were moved to the end of their interval"
 _NAME = re.compile(r"^(?P<number>\d+)_(?P<start>-?\d+)_(?P<end>-?\d+)_us\.npy$")
 
 
-class Interval(NamedTuple):
+class FrameInterval(NamedTuple):
     """A file and its interval (start, end] in microseconds."""
 
     file: Path
@@ -88,7 +88,7 @@ class IntervalFramesRecording(Recording):
     def _blocks(self) -> Iterator[Events]:
         return map(self._part, self._intervals)
 
-    def _part(self, interval: Interval) -> Events:
+    def _part(self, interval: FrameInterval) -> Events:
         frame = self._frame(interval)
         y, x = np.nonzero(frame)
         return Events(
@@ -100,7 +100,7 @@ class IntervalFramesRecording(Recording):
             self.height,
         )
 
-    def _frame(self, interval: Interval) -> NDArray[np.int8]:
+    def _frame(self, interval: FrameInterval) -> NDArray[np.int8]:
         frame = map_npy(interval.file)
         if frame.shape != self._shape or frame.dtype != np.int8:
             raise FormatError(
@@ -194,13 +194,13 @@ class IntervalFramesWriter(EventWriter):
             self._spool.close()
 
 
-def _intervals(path: Path) -> list[Interval]:
+def _intervals(path: Path) -> list[FrameInterval]:
     files = natural_names([entry for entry in path.iterdir() if entry.suffix == ".npy"])
     if not files:
         raise FormatError(path, "holds no .npy frame")
     named = [_NAME.match(file.name) for file in files]
     if all(named):
-        found = [Interval(file, int(m["start"]), int(m["end"])) for file, m in zip(files, named) if m]
+        found = [FrameInterval(file, int(m["start"]), int(m["end"])) for file, m in zip(files, named) if m]
     else:
         fps = _frames_per_second(path)
         numbers = [int(file.stem) if file.stem.isdecimal() else None for file in files]
@@ -210,7 +210,7 @@ def _intervals(path: Path) -> list[Interval]:
             else [*range(1, len(files) + 1)]
         )
         found = [
-            Interval(file, int((k - 1) * 1e6 / fps), int(k * 1e6 / fps))
+            FrameInterval(file, int((k - 1) * 1e6 / fps), int(k * 1e6 / fps))
             for file, k in zip(files, counted)
             if k is not None
         ]

@@ -18,7 +18,7 @@ from evsim.metrics.images import checked_image, unit
 from evsim.metrics.metric import METRICS
 from evsim.metrics.preparation import equalise_image, normalise_image
 
-Alignment = Literal[
+AlignmentRule = Literal[
     "log-affine", "log-offset", "tone-mapped", "exprobust", "tone-mapped-robust", "tone-mapped-equalised"
 ]
 ALIGNED_METRICS = ("mse", "ssim:evreal")
@@ -54,7 +54,7 @@ def log_fit(log_intensity: ArrayLike, references: ArrayLike, *, gain: bool = Tru
 
 
 def aligned_images(
-    log_intensity: ArrayLike, references: ArrayLike, alignment: Alignment
+    log_intensity: ArrayLike, references: ArrayLike, alignment: AlignmentRule
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Predictions and references, (T, H, W) in [0, 1], as the alignment compares them.
 
@@ -62,8 +62,8 @@ def aligned_images(
     alignment. exprobust, tone-mapped-robust: exp(L) or its tone map between percentiles 1 and 99 of each
     frame. tone-mapped-equalised: histograms of both equalised, frame by frame. Raises InputError.
     """
-    if alignment not in get_args(Alignment):
-        raise InputError(f"alignment {alignment!r}, expected one of {', '.join(get_args(Alignment))}")
+    if alignment not in get_args(AlignmentRule):
+        raise InputError(f"alignment {alignment!r}, expected one of {', '.join(get_args(AlignmentRule))}")
     predicted, target = _checked(log_intensity, references)
     if alignment in ("log-affine", "log-offset"):
         a, b = log_fit(predicted, target, gain=alignment == "log-affine")
@@ -83,7 +83,7 @@ def aligned_images(
 
 
 def aligned_scores(
-    log_intensity: ArrayLike, references: ArrayLike, alignment: Alignment = "log-affine"
+    log_intensity: ArrayLike, references: ArrayLike, alignment: AlignmentRule = "log-affine"
 ) -> Mapping[str, float]:
     """Mean over the frames of `mse` and `ssim:evreal` after an alignment; keys such as "mse@log-affine".
 

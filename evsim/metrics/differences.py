@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evsim.configuration import check_choices
-from evsim.metrics.images import Quantise, checked_pair, codes, luma, unit
+from evsim.metrics.images import Quantise, checked_pair, codes, luma_channel, unit
 
 _LIGHTNESS_SIDE = 50
 
@@ -72,7 +72,7 @@ def _compared(image: NDArray[np.generic], convention: PsnrConvention) -> NDArray
     if convention.colour == "channels":
         return codes(image, convention.quantise)
     # Luma comes first: quantising R, G and B before would round twice.
-    return codes(luma(unit(image)), convention.quantise)
+    return codes(luma_channel(unit(image)), convention.quantise)
 
 
 def lightness_order_error(prediction: ArrayLike, reference: ArrayLike) -> float:

@@ -90,6 +90,6 @@ def codes(image: NDArray[Any], rule: Quantise) -> NDArray[np.float64]:
     return (np.floor(scaled) if rule == "floor" else np.rint(scaled)).astype(np.float64)
 
 
-def luma(image: NDArray[np.float64]) -> NDArray[np.float64]:
+def luma_channel(image: NDArray[np.float64]) -> NDArray[np.float64]:
     """(H, W, 1) luma of RGB (.299, .587, .114); grey stays as it is."""
     return image if image.shape[2] == 1 else (image @ np.array(LUMA_WEIGHTS))[..., None]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evsim.errors import InputError
-from evsim.metrics.images import checked_image, codes, luma, unit
+from evsim.metrics.images import checked_image, codes, luma_channel, unit
 
 _SHAPES: NDArray[np.float64] = np.arange(200, 10001) / 1000
 _WINDOW_SIDE = 7
@@ -33,7 +33,7 @@ class Asymmetric(NamedTuple):
 def luminance(image: ArrayLike) -> NDArray[np.float64]:
     """(H, W) luma of an image, rounded to codes 0..255, as float64; InputError for what is no image."""
     checked = checked_image(image, "image")
-    return codes(luma(unit(checked)).astype(np.float32), "round")[..., 0]
+    return codes(luma_channel(unit(checked)).astype(np.float32), "round")[..., 0]
 
 
 def normalised_luminance(

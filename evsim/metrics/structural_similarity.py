@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evsim.configuration import check_choices
 from evsim.errors import InputError
-from evsim.metrics.images import Quantise, checked_pair, codes, luma, unit
+from evsim.metrics.images import Quantise, checked_pair, codes, luma_channel, unit
 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales, finest first (Wang et al. 2003)."""
@@ -88,7 +88,7 @@ def _prepared(image: NDArray[Any], convention: SsimConvention) -> NDArray[np.flo
         return unit(image, clamp=False) * 255
     if convention.colour == "luma":
         # Luma comes first: quantising R, G and B before would round twice.
-        return codes(luma(unit(image)), convention.quantise)
+        return codes(luma_channel(unit(image)), convention.quantise)
     return codes(image, convention.quantise)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from evsim.upsample.code_values import FULL_SCALE
 from evsim.upsample.dense_flow import dense_flow
-from evsim.upsample.luma import bright_level, luma
+from evsim.upsample.luma import bright_level, matching_luma
 
 Picture = NDArray[np.float32]
 
@@ -120,7 +120,10 @@ def _reduce(image: NDArray[Any]) -> _Reduced:
     )
     unsaturated = (strongest < _SATURATED * full_scale).astype(np.float32)
     return _Reduced(
-        np.maximum(luma(small), 0), unsaturated, _noise_deviation(image) * skipped**0.5 / step, full_scale
+        np.maximum(matching_luma(small), 0),
+        unsaturated,
+        _noise_deviation(image) * skipped**0.5 / step,
+        full_scale,
     )
 
 

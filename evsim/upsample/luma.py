@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # luma weights of ITU-R BT.601
 
 
-def luma(image: NDArray[Any]) -> NDArray[np.float32]:
+def matching_luma(image: NDArray[Any]) -> NDArray[np.float32]:
     """Luma (H, W) float32 of a grey or RGB image of any type, in units of that type."""
     if image.ndim == 2:
         return image.astype(np.float32)
@@ -37,7 +37,7 @@ def matching_pair(image0: NDArray[Any], image1: NDArray[Any]) -> tuple[NDArray[n
     8-bit images keep their code values. Others are scaled so that the pair's bright level is 255: linear
     light of a dark scene would otherwise fall into a few codes.
     """
-    luma0, luma1 = luma(image0), luma(image1)
+    luma0, luma1 = matching_luma(image0), matching_luma(image1)
     linear = image0.dtype != np.uint8
     gain = 255.0 / max(bright_level(luma0), bright_level(luma1), 1e-12) if linear else 1.0
     return _to_bytes(luma0, gain), _to_bytes(luma1, gain)

@@ -16,8 +16,6 @@ from evsim.models.training.configuration import FREE_ON_RESUME
 from evsim.models.weights.checkpoints import save
 from evsim.models.weights.safetensors_files import write_safetensors
 
-Tree = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class TrainingFolder:

@@ -57,7 +57,7 @@ def pack_rled(
     `seed`. Raises InputError for an empty source, existing outputs without `overwrite`, or a path that the
     lists cannot hold, and for images of another size than the sensor, which RLED does not know.
     """
-    found = find_sequences(source)
+    found = hdf5_files(source)
     root = source if source.is_dir() else source.parent
     targets = [_target(path.relative_to(root), output, memmap) for path in found]
     _require_writable(found, targets, output, memmap, overwrite)
@@ -79,7 +79,7 @@ def pack_rled(
     return PackSummary(tuple(targets), events, images, tuple(train), tuple(validation), tuple(notes))
 
 
-def find_sequences(source: Path) -> list[Path]:
+def hdf5_files(source: Path) -> list[Path]:
     """The HDF5 files at or below `source` in natural order. Raises InputError when there is none."""
     if not source.exists():
         raise InputError(f"{source}: no such file or folder")
@@ -96,11 +96,11 @@ def find_sequences(source: Path) -> list[Path]:
     ]
     if not found:
         raise InputError(f"{source} holds no {' or '.join('*' + suffix for suffix in HDF5_SUFFIXES)} file")
-    return sorted(found, key=lambda path: natural_key(path.relative_to(source)))
+    return sorted(found, key=lambda path: case_sensitive_order(path.relative_to(source)))
 
 
-def natural_key(path: Path) -> list[tuple[int, int, str]]:
-    """Sort key in which numbers count as numbers: city_2 before city_10."""
+def case_sensitive_order(path: Path) -> list[tuple[int, int, str]]:
+    """Sort key in which numbers count as numbers and capitals come first; it decides what validates."""
     words = re.split(r"(\d+)", path.as_posix())
     return [(0, int(word), word) if word.isdecimal() else (1, 0, word) for word in words]
 

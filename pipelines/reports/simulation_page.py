@@ -37,7 +37,7 @@ _QUALITY = 84
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip:
+class Animation:
     """A short animation."""
 
     frames: Sequence[NDArray[Any]]
@@ -58,10 +58,10 @@ class Stage:
     """One sentence about what happens here."""
     picture: NDArray[Any] | None = None
     """Image (H, W) or (H, W, 3) RGB; beside a clip, what is shown while motion is paused."""
-    clip: Clip | None = None
+    clip: Animation | None = None
     """Shown instead of the picture."""
     crisp: bool = False
-    """As of `Clip`, for the picture."""
+    """As of `Animation`, for the picture."""
     seconds: float | None = None
     """Time that the stage took, None where it was not measured."""
     rate: str = ""
@@ -86,7 +86,7 @@ class Comparison:
 
     title: str
     """Heading of the section."""
-    clips: Mapping[str, Clip]
+    clips: Mapping[str, Animation]
     """Name to clip, left to right; all of one size, length and rate."""
     caption: str = ""
     """One or two sentences below the clips."""
@@ -219,11 +219,11 @@ def _comparison_media(comparison: Comparison) -> _Media:
         )
     moments = zip(*(clip.frames for clip in clips), strict=True)
     frames = [np.concatenate([to_rgb(frame) for frame in moment], axis=1) for moment in moments]
-    joint = Clip(frames=frames, fps=clips[0].fps, crisp=any(clip.crisp for clip in clips))
+    joint = Animation(frames=frames, fps=clips[0].fps, crisp=any(clip.crisp for clip in clips))
     return _embed_clip(joint, None, name, widest=_WIDEST * len(clips))
 
 
-def _embed_clip(clip: Clip, picture: NDArray[Any] | None, name: str, *, widest: int = _WIDEST) -> _Media:
+def _embed_clip(clip: Animation, picture: NDArray[Any] | None, name: str, *, widest: int = _WIDEST) -> _Media:
     if not len(clip.frames) or not 0 < clip.fps < math.inf:
         raise InputError(
             f"{name} has {len(clip.frames)} frames at {clip.fps} frames/s, expected at least one "

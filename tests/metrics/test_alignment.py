@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from evsim.errors import InputError
-from evsim.metrics.alignment import Alignment, aligned_images, aligned_scores, log_fit, tone_map
+from evsim.metrics.alignment import AlignmentRule, aligned_images, aligned_scores, log_fit, tone_map
 
-PUBLISHED: dict[Alignment, str] = {
+PUBLISHED: dict[AlignmentRule, str] = {
     "tone-mapped": "raw_tonemapped",
     "log-affine": "log_affine_seq",
     "log-offset": "log_offset_seq",
@@ -23,7 +23,7 @@ PUBLISHED: dict[Alignment, str] = {
 
 @pytest.mark.needs_parity("evinr_e2e.npz", "evinr_e2e.json")
 @pytest.mark.parametrize("alignment", PUBLISHED)
-def test_scores_of_a_published_reconstruction(parity: Path, alignment: Alignment) -> None:
+def test_scores_of_a_published_reconstruction(parity: Path, alignment: AlignmentRule) -> None:
     scene = np.load(parity / "evinr_e2e.npz")
     run = json.loads((parity / "evinr_e2e.json").read_text())["runs"][0]
     # The fixture keeps the reconstruction in half precision: 1e-4 is that.

@@ -11,7 +11,7 @@ import pytest
 from evsim.errors import InputError
 from evsim.events import Events
 from evsim.formats import NativeWriter, open_events
-from evsim.pipelines.packing.rled import natural_key, pack_rled
+from evsim.pipelines.packing.rled import case_sensitive_order, pack_rled
 
 
 def write_sequence(path: Path, n: int = 50) -> Path:
@@ -138,7 +138,7 @@ def test_existing_outputs_are_replaced_only_when_asked(tmp_path: Path) -> None:
 
 def test_natural_order_counts() -> None:
     names = ["b_10.h5", "b_9.h5", "a_2/x.h5", "a_10/x.h5"]
-    assert sorted(names, key=lambda name: natural_key(Path(name))) == [
+    assert sorted(names, key=lambda name: case_sensitive_order(Path(name))) == [
         "a_2/x.h5",
         "a_10/x.h5",
         "b_9.h5",

@@ -16,7 +16,7 @@ from PIL import Image
 from evsim.errors import InputError
 from evsim.events import Events
 from evsim.pipelines.reports.simulation_page import (
-    Clip,
+    Animation,
     Command,
     Comparison,
     ReportContent,
@@ -95,11 +95,11 @@ def content() -> ReportContent:
             Stage(
                 name="clip",
                 caption="x < y",
-                clip=Clip(frames=frames, fps=30),
+                clip=Animation(frames=frames, fps=30),
                 seconds=0.25,
                 rate="48 frames/s",
             ),
-            Stage(name="events", clip=Clip(frames=frames, fps=25, crisp=True), seconds=0.75),
+            Stage(name="events", clip=Animation(frames=frames, fps=25, crisp=True), seconds=0.75),
             Stage(name="voxel grid", picture=frames[0][..., 0], crisp=True),
             Stage(name="packed", seconds=None),
         ],
@@ -168,7 +168,7 @@ def test_comparison_plays_in_step_above_its_scores() -> None:
         title="Beside <it>",
         caption="a & b",
         clips={
-            name: Clip(frames=frames, fps=25, crisp=True)
+            name: Animation(frames=frames, fps=25, crisp=True)
             for name, frames in (("found", left), ("true", right))
         },
         scores=[{"method": "ours", "mse": 0.00123456}, {"method": "theirs", "mse": None}],
@@ -183,7 +183,7 @@ def test_comparison_plays_in_step_above_its_scores() -> None:
 
 def test_comparison_of_clips_that_differ_is_refused() -> None:
     frames = event_like_frames(4)
-    long, short = Clip(frames=frames, fps=25), Clip(frames=frames[:3], fps=25)
+    long, short = Animation(frames=frames, fps=25), Animation(frames=frames[:3], fps=25)
     for clips in ({}, {"a": long, "b": short}):
         content = ReportContent(title="t", summary="s", comparison=Comparison(title="c", clips=clips))
         with pytest.raises(InputError, match="all of the same size, length and rate"):
@@ -191,7 +191,7 @@ def test_comparison_of_clips_that_differ_is_refused() -> None:
 
 
 def test_fast_clip_keeps_its_length_at_a_rate_that_browsers_play() -> None:
-    clip = Clip(frames=event_like_frames(48), fps=240, crisp=True)
+    clip = Animation(frames=event_like_frames(48), fps=240, crisp=True)
     page = render_report(ReportContent(title="t", summary="s", stages=[Stage(name="dense", clip=clip)]))
     image = next(image for image in Page(page).images() if getattr(image, "n_frames", 1) > 1)
     durations = []
@@ -231,10 +231,10 @@ def test_existing_report_is_kept_unless_overwritten(content: ReportContent, tmp_
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"stages": [Stage(name="a", clip=Clip(frames=[], fps=30))]}, "'a' has 0 frames"),
-        ({"stages": [Stage(name="a", clip=Clip(frames=event_like_frames(2), fps=0))]}, "positive rate"),
+        ({"stages": [Stage(name="a", clip=Animation(frames=[], fps=30))]}, "'a' has 0 frames"),
+        ({"stages": [Stage(name="a", clip=Animation(frames=event_like_frames(2), fps=0))]}, "positive rate"),
         (
-            {"stages": [Stage(name="a", clip=Clip(frames=[np.zeros((2, 2)), np.zeros((2, 3))], fps=1))]},
+            {"stages": [Stage(name="a", clip=Animation(frames=[np.zeros((2, 2)), np.zeros((2, 3))], fps=1))]},
             "2 sizes",
         ),
         ({"stages": [Stage(name="a", picture=np.zeros((2, 2, 4), np.uint8))]}, "shape"),
