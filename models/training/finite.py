@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -108,6 +108,8 @@ def _is_finite(value: Any) -> bool:
         return value.dtype.kind != "f" or bool(np.isfinite(value).all())
     if isinstance(value, float):
         return math.isfinite(value)
+    if is_dataclass(value):
+        return all(_is_finite(getattr(value, field.name)) for field in fields(value))
     if isinstance(value, Mapping):
         return all(_is_finite(item) for item in value.values())
     return all(_is_finite(item) for item in value) if isinstance(value, (list, tuple)) else True

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -22,9 +23,10 @@ from safetensors.torch import load_file
 from toy_task import LineTask, Points, line_datasets
 
 from evsim.errors import ConfigError, FormatError, InputError, RunError
+from evsim.events import Events
 from evsim.models.data.dataset import DrawnDataset, SampleKey, load_sample
 from evsim.models.training.configuration import TrainingConfig, learning_rate_factor
-from evsim.models.training.finite import FiniteCheck
+from evsim.models.training.finite import FiniteCheck, describe_samples
 from evsim.models.training.loop import TrainingResult, train
 from evsim.models.training.state_file import read_state, write_state
 from evsim.models.training.task import Datasets, Outcome, Task
@@ -292,6 +294,28 @@ def test_the_sample_that_makes_a_loss_infinite_is_named(tmp_path: Path) -> None:
     assert "mend the sample" in text
     state = read_state(tmp_path / "run" / "state.safetensors")
     assert all(torch.isfinite(value).all() for value in state["network"].values())
+
+
+def test_a_broken_value_is_found_wherever_a_sample_has_it() -> None:
+    class Nested(DrawnDataset):
+        def __len__(self) -> int:
+            return 4
+
+        def sample(self, index: int, draws: RandomDraws) -> Any:
+            x, t = np.full(2, 3, np.float32), np.arange(2)
+            if index == 2:
+                x[1] = np.nan
+            events = Events(t=t, x=x, y=np.zeros_like(x), p=np.zeros(2, np.uint8), width=9, height=9)
+            return {"events": (events, None), "count": 3, "gain": float("inf") if index == 3 else 1.0}
+
+    keys = [SampleKey(1, index) for index in (3, 0, 2)]
+    text, is_cause = describe_samples(Nested(), 5, keys)
+    assert text == "computed from samples 3, 0, 2 of epoch 1; not finite: 3, 2 of epoch 1"
+    assert is_cause
+    assert describe_samples(Nested(), 5, keys[1:2]) == (
+        "computed from samples 0 of epoch 1, which are finite themselves",
+        False,
+    )
 
 
 def test_the_first_step_that_is_not_finite_is_kept() -> None:
