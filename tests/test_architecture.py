@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,36 @@ def test_shared_parts_do_not_know_the_rooms() -> None:
                     assert not (module + ".").startswith(f"evsim.{room}."), f"{path} imports {module}"
 
 
+def network_folders() -> list[str]:
+    """Folders of models that are a network's own."""
+    files = sorted((ROOT / "models").glob("*/__init__.py"))
+    return [path.parent.name for path in files if "\nENTRY = " in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent.name for path in (ROOT / "models").glob("*/__init__.py"))
+)
+def test_no_network_is_imported_by_another_nor_by_a_shared_room(folder: str) -> None:
+    others = [name for name in network_folders() if name != folder]
+    assert others
+    for path in source_files(f"models/{folder}"):
+        for module in imported_modules(path):
+            for other in others:
+                assert not (module + ".").startswith(f"evsim.models.{other}."), f"{path} imports {module}"
+
+
+def test_the_command_names_no_network_and_no_data_set() -> None:
+    from evsim.models.registry import names
+    from evsim.pipelines.fit_recipes import FIT_RECIPES
+
+    # `evsim pack` has the layouts of training trees, which go by the names of who reads them.
+    known = {*names(), *FIT_RECIPES}
+    for path in source_files("cli"):
+        if path.name != "pack.py":
+            words = set(re.findall(r"[A-Za-z_]+", path.read_text(encoding="utf-8").lower()))
+            assert not words & known, f"{path} names {words & known}; take it from the registry"
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_folders_are_never_imported_under_their_bare_name(folder: str) -> None:
     for name in FOLDERS:
@@ -73,6 +104,18 @@ def test_importing_loads_nothing_heavy(statement: str) -> None:
     code = f"{statement}\nimport sys\nprint([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("words", ["--help", "train --help", "reconstruct --help", "evaluate --help"])
+def test_help_lists_networks_and_loads_nothing_heavy(words: str) -> None:
+    code = (
+        "import sys\nfrom evsim.cli.main import cli\n"
+        f"cli({words.split()!r}, standalone_mode=False)\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert words == "--help" or "firenet" in done.stdout
 
 
 def test_public_names_are_complete() -> None:
