@@ -1,4 +1,4 @@
-"""`evsim evaluate`: scores of a network on recordings, or of images that are already there."""
+"""`evsim evaluate`: scores of a network in any role, or of images that are already there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,19 @@ if TYPE_CHECKING:
     from evsim.models.evaluation.protocol import EvaluationConfig
     from evsim.models.evaluation.results import Evaluation
     from evsim.models.evaluation.scoring import Scorer
+    from evsim.models.registry import Role
 
+_ROLES = ["reconstruct", "interpolate", "deblur", "flow"]
+_NOT_FOR: Mapping[str, frozenset[str]] = {
+    "predictions": frozenset({"protocol", "all_frames", "weights", "images", "role"}),
+    "reconstruct": frozenset({"inserted"}),
+    "interpolate": frozenset({"protocol", "all_frames"}),
+    "deblur": frozenset({"protocol", "all_frames", "inserted"}),
+    "flow": frozenset(
+        {"protocol", "all_frames", "inserted", "normalize", "align", "equalise", "start", "stop"}
+    ),
+}
+"""Options that say nothing about folders of predictions, or about a network in a role."""
 _NORMALIZATIONS = ["none", "standard", "robust", "exprobust"]
 
 
@@ -58,6 +70,12 @@ _NORMALIZATIONS = ["none", "standard", "robust", "exprobust"]
     "--method", default=None, help="Name in results; of predictions also their folder in each sequence."
 )
 @click.option(
+    "--role",
+    type=click.Choice(_ROLES),
+    default=None,
+    help="Of a network that has several.  [default: its first]",
+)
+@click.option(
     "--protocol", default=None, help="Windows: std, std_all, t40ms, k5k, kr0.5, ...  [default: std]"
 )
 @click.option("--start", type=Number(), default=None, metavar="SECONDS", help="First scored time.")
@@ -82,7 +100,10 @@ _NORMALIZATIONS = ["none", "standard", "robust", "exprobust"]
     help="Equalise the histograms of both images.",
 )
 @click.option(
-    "--inserted", type=click.IntRange(1), default=None, help="Folders: every n-th frame was an input."
+    "--inserted",
+    type=click.IntRange(1),
+    default=None,
+    help="Interpolation: every n-th frame is an input.  [default: 2; of folders 1: score all]",
 )
 @click.option(
     "--average",
@@ -90,7 +111,9 @@ _NORMALIZATIONS = ["none", "standard", "robust", "exprobust"]
     default=None,
     help="Means of data sets: over all frames, or over the sequences' means.  [default: frames]",
 )
-@click.option("--images/--no-images", default=None, help="Write reconstructions.  [default: as the protocol]")
+@click.option(
+    "--images/--no-images", default=None, help="Write what is predicted.  [default: as the protocol]"
+)
 @click.option("--device", default=None, help="cpu, cuda, cuda:N or mps.  [default: the first GPU, else cpu]")
 @click.option("--seed", type=int, default=None, help="Decides which frames kr0.5 keeps.  [default: 0]")
 @click.option(
@@ -100,13 +123,14 @@ _NORMALIZATIONS = ["none", "standard", "robust", "exprobust"]
 @overwrite_option
 @dry_run_option
 def evaluate(subject: str, **options: Any) -> None:
-    """Score a network on recordings, or a folder of predictions against ground truth.
+    """Score a network on its role's samples, or a folder of predictions against ground truth.
 
     Every number stands beside the id of its metric: docs/metrics.md lists them. A metric whose weights are
     absent refuses.
 
     \b
     evsim evaluate NET --data FOLDER --metrics mse,ssim:evreal -o outputs
+    evsim evaluate NET --role interpolate --inserted 2 --data CLIPS --metrics psnr:rgb,ssim:rgb
     evsim evaluate predictions/ --data truth/ --metrics psnr:rgb,ssim:rgb
     """
     from evsim.models.device import choose_device
@@ -115,28 +139,49 @@ def evaluate(subject: str, **options: Any) -> None:
 
     is_network = subject in names()
     if not is_network and not Path(subject).is_dir():
-        known = names("reconstruct")
+        known = names()
         raise click.UsageError(
             f"{subject!r} is neither a network ({', '.join(known)}) nor a folder of predictions"
         )
     if options["method"] and Path(options["method"]).name != options["method"]:
         raise click.UsageError(f"--method {options['method']}: expected a plain name, without folders")
-    config, fit = _configuration(options, is_network)
-    if fit and not (is_network and entry(subject).is_fitted):
-        raise click.UsageError(f"fit.{next(iter(fit))} is set, but {subject} is not fitted to a recording")
+    role = _role(subject, entry(subject).roles, options["role"]) if is_network else None
+    config, own = _configuration(options, role)
+    if own["fit"] and not (is_network and entry(subject).is_fitted):
+        raise click.UsageError(
+            f"fit.{next(iter(own['fit']))} is set, but {subject} is not fitted to a recording"
+        )
+    if own["options"] and (not is_network or entry(subject).is_fitted):
+        raise click.UsageError(
+            f"options.{next(iter(own['options']))} is set, which is for networks; methods that are fitted "
+            "to a recording have the section fit"
+        )
     device = choose_device(options["device"])
     ids = [name.strip() for name in options["metrics"].split(",") if name.strip()]
-    scorer = Scorer(load_metrics(ids, options["metric_weights"], device=device), config.equalise)
-    if is_network:
-        _network(subject, scorer, config, options, fit)
+    metrics = load_metrics(ids, options["metric_weights"], device=device, role=role or "reconstruct")
+    scorer = Scorer(metrics, config.equalise)
+    if role:
+        _network(subject, role, scorer, config, options, {**own["fit"], **own["options"]})
     else:
         _predictions(subject, scorer, config, options)
 
 
+def _role(subject: str, roles: tuple[Role, ...], wanted: Role | None) -> Role:
+    """The role in which a network is evaluated."""
+    if not roles or wanted not in (None, *roles):
+        raise click.UsageError(
+            f"{subject} has no role {wanted or 'to be evaluated in'}; its roles: {', '.join(roles) or 'none'}"
+        )
+    return wanted or roles[0]
+
+
 def _configuration(
-    options: Mapping[str, Any], is_network: bool
-) -> tuple[EvaluationConfig, Mapping[str, Any]]:
-    """The configuration, and the fields of a fitted method's own in its section "fit"."""
+    options: Mapping[str, Any], role: Role | None
+) -> tuple[EvaluationConfig, dict[str, Mapping[str, Any]]]:
+    """The configuration, and what a network or method has of its own in its section options or fit.
+
+    role: of a network, None for a folder of predictions.
+    """
     from evsim import configuration
     from evsim.models.evaluation.protocol import EvaluationConfig
 
@@ -156,53 +201,65 @@ def _configuration(
     given = {fields.get(name, name): options[name] for name in names if options[name] is not None}
     if options["all_frames"]:
         given["all_frames"] = True
-    set_here = {*given, *(name for name in ("weights", "images") if options[name] is not None)}
-    only = {"inserted"} if is_network else {"protocol", "all_frames", "weights", "images"}
-    if wrong := sorted(only & set_here):
+    set_here = {name for name in (*names, "weights", "images", "role") if options[name] is not None}
+    set_here |= {"all_frames"} if options["all_frames"] else set()
+    if wrong := sorted(_NOT_FOR[role or "predictions"] & set_here):
         option = "--" + wrong[0].replace("_", "-")
-        raise click.UsageError(f"{option} is for {'folders of predictions' if is_network else 'networks'}")
+        reasons = {
+            None: "is for networks",
+            "reconstruct": "is for folders of predictions and the role interpolate",
+        }
+        raise click.UsageError(f"{option} {reasons.get(role, f'says nothing about the role {role}')}")
     # The PSNR of identical images is infinite, and so is the mean of published tables that include it.
-    tree: dict[str, Any] = {} if is_network else {"not_finite": "keep"}
+    tree: dict[str, Any] = {} if role else {"not_finite": "keep"}
+    if role == "interpolate":
+        tree["inserted"] = 2
     file = configuration.read_file(options["config_file"]) if options["config_file"] else {}
     for layer in (file, configuration.parse_overrides(options["overrides"]), given):
         tree = configuration.merge(tree, layer)
-    fit = tree.pop("fit", {})
-    return configuration.build(EvaluationConfig, tree), fit
+    own = {section: tree.pop(section, {}) for section in ("fit", "options")}
+    return configuration.build(EvaluationConfig, tree), own
 
 
 def _network(
     subject: str,
+    role: Role,
     scorer: Scorer,
     config: EvaluationConfig,
     options: Mapping[str, Any],
-    fit: Mapping[str, Any],
+    own: Mapping[str, Any],
 ) -> None:
     from evsim.models.device import choose_device
-    from evsim.models.prediction.parts import WeightFiles, make_predictor
+    from evsim.models.prediction.parts import WeightFiles, make_flow_estimator, make_predictor
+    from evsim.models.registry import entry
     from evsim.pipelines import evaluation as work
 
-    device = choose_device(options["device"])
+    device, found_entry = choose_device(options["device"]), entry(subject)
     given, used = options["weights"], WeightFiles(device)
-    predictor = make_predictor(subject, fit, weights=given, files=used)
+    make = make_flow_estimator if role == "flow" else make_predictor
+    network = make(subject, own, weights=given, files=used)
     weights = next(map(Path, used.files), None)
     method = options["method"] or (given if given and not Path(given).exists() else None)
     method = method or (subject if weights is None else weights.stem)
     places = {"method": method, "output": options["output"], "overwrite": options["overwrite"]}
     sequences, strays = work.gather_sequences(options["data"])
     if options["dry_run"]:
-        _print_plan(work.plan_network(sequences, scorer, config, **places))
+        _print_plan(work.plan_role(found_entry.needs, role, sequences, scorer, config, **places))
         return
+    section = "fit" if found_entry.is_fitted else "options"
     with Progress("evaluate", "images") as progress:
-        found = work.evaluate_network(
-            predictor,
+        found = work.evaluate_role(
+            network,
+            role,
             sequences,
             scorer,
             config,
             images=options["images"],
             origin={
                 "network": subject,
-                **({"fit": dict(fit)} if fit else {}),
+                **({section: dict(own)} if own else {}),
                 **({"weights": str(weights), "weights_sha256": used.files[str(weights)]} if weights else {}),
+                **({"files": dict(used.files)} if len(used.files) > 1 else {}),
                 "device": str(device),
             },
             left_out=strays,

@@ -18,12 +18,12 @@ from evsim.errors import InputError
 from evsim.metrics.alignment import DARKEST
 from evsim.metrics.images import LARGEST_PREDICTION
 
-Alignment = Literal["none", "log-affine", "log-offset", "robust"]
+SequenceAlignment = Literal["none", "log-affine", "log-offset", "robust"]
 Image = NDArray[Any]
 
 
 def fit_alignment(
-    pairs: Iterable[tuple[Image, Image | None]], kind: Alignment, *, logarithmic: bool = False
+    pairs: Iterable[tuple[Image, Image | None]], kind: SequenceAlignment, *, logarithmic: bool = False
 ) -> Callable[[Image], NDArray[np.float32]]:
     """What brings the predictions of a sequence to its references: a function of an image, not clipped.
 

@@ -21,11 +21,11 @@ from evsim.models.evaluation.items import Items, cut_items, events_in_ranges
 from evsim.models.evaluation.protocol import (
     INFERENCE_LEAD_S,
     EvaluationConfig,
-    Interval,
+    ScoredInterval,
     scored_interval,
 )
 from evsim.models.evaluation.scoring import FrameScore, Scorer, SequenceScores, normalised
-from evsim.models.evaluation.sequences import Sequence, images_in_order, read_clock
+from evsim.models.evaluation.sequences import EvaluatedSequence, images_in_order, read_clock
 from evsim.models.prediction.predictor import Predictor, predict
 from evsim.models.prediction.scene import Scene
 from evsim.progress import Report
@@ -41,8 +41,8 @@ NOT_INFERRED = "not inferred"
 
 
 def plan_sequence(
-    sequence: Sequence, config: EvaluationConfig, *, needs_reference: bool = True
-) -> tuple[Recording, Items, Interval]:
+    sequence: EvaluatedSequence, config: EvaluationConfig, *, needs_reference: bool = True
+) -> tuple[Recording, Items, ScoredInterval]:
     """The opened recording of a sequence, its items and its scored interval.
 
     Raises InputError for a sequence without events, or without the images that windows or metrics need.
@@ -62,7 +62,7 @@ def plan_sequence(
     return recording, items, scored_interval(sequence.dataset, sequence.name, config)
 
 
-def items_to_infer(items: Items, interval: Interval, config: EvaluationConfig) -> NDArray[np.int64]:
+def items_to_infer(items: Items, interval: ScoredInterval, config: EvaluationConfig) -> NDArray[np.int64]:
     """Positions of the items that a network is run on: from shortly before the interval to its end."""
     if config.windows.infer_all:
         return np.arange(len(items))
@@ -72,7 +72,7 @@ def items_to_infer(items: Items, interval: Interval, config: EvaluationConfig) -
 
 def evaluate_sequence(
     predictor: Predictor,
-    sequence: Sequence,
+    sequence: EvaluatedSequence,
     scorer: Scorer,
     config: EvaluationConfig,
     *,
@@ -121,7 +121,7 @@ def _run(
     if config.align != "none":
         truths = images_in_order(recording, frames_of(items, chosen, scorer))
         shown = (None if reason else truth for truth, reason in zip(truths, reasons))
-        made = _aligned(made, shown, config, str(scores.path))
+        made = aligned(made, shown, config, str(scores.path))
     for done, (k, (image, empty), reference, reason) in enumerate(zip(chosen, made, references, reasons), 1):
         index, moment = int(items.index[k]), float(items.times[k])
         place = f"{scores.path}, item {index}"
@@ -147,7 +147,7 @@ def frames_of(items: Items, chosen: NDArray[np.int64], scorer: Scorer) -> list[i
 
 
 def why_unscored(
-    time_s: float, gap_s: float, interval: Interval, scorer: Scorer, config: EvaluationConfig
+    time_s: float, gap_s: float, interval: ScoredInterval, scorer: Scorer, config: EvaluationConfig
 ) -> str:
     """Why a prediction gets no score, empty where it does; gap_s: seconds to its reference."""
     if time_s < interval.start_s:
@@ -162,7 +162,7 @@ def as_reference(image: NDArray[Any] | None, prediction: NDArray[Any]) -> NDArra
     return luma(image) if image is not None and image.ndim > prediction.ndim else image
 
 
-def _aligned(made: Made, truths: Iterator[NDArray[Any] | None], config: EvaluationConfig, place: str) -> Made:
+def aligned(made: Made, truths: Iterator[NDArray[Any] | None], config: EvaluationConfig, place: str) -> Made:
     """The same images in the gauge that fits the references that are not None; held in a temporary file."""
     empty: list[bool] = []
     with tempfile.TemporaryFile() as store:

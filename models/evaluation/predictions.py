@@ -7,8 +7,7 @@ recording, they are matched by the times in the folder's timestamps.txt.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from collections.abc import Sequence as Several
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from evsim.models.evaluation.network import Report, as_reference, why_unscored
 from evsim.models.evaluation.protocol import EvaluationConfig, scored_interval
 from evsim.models.evaluation.scoring import FrameScore, Scorer, SequenceScores, normalised
 from evsim.models.evaluation.sequences import (
-    Sequence,
+    EvaluatedSequence,
     image_files,
     images_in_order,
     number_of,
@@ -37,8 +36,8 @@ BEYOND = "after the last input"
 
 
 def match_folders(
-    predictions: Path, sequences: Several[Sequence], method: str | None = None
-) -> list[tuple[Path, Sequence]]:
+    predictions: Path, sequences: Sequence[EvaluatedSequence], method: str | None = None
+) -> list[tuple[Path, EvaluatedSequence]]:
     """The folder of predictions of each sequence.
 
     One sequence alone may lie in `predictions` itself; else in <sequence> or <data set>/<sequence> below it,
@@ -69,7 +68,7 @@ def match_folders(
 
 
 def unmatched_folders(
-    predictions: Path, matched: Several[tuple[Path, Sequence]], method: str | None = None
+    predictions: Path, matched: Sequence[tuple[Path, EvaluatedSequence]], method: str | None = None
 ) -> list[Path]:
     """Folders of images under `predictions`, only those called `method` if given, that have no sequence."""
     used = {folder.resolve() for folder, _ in matched}
@@ -79,7 +78,7 @@ def unmatched_folders(
 
 def evaluate_folder(
     folder: Path,
-    sequence: Sequence | None,
+    sequence: EvaluatedSequence | None,
     scorer: Scorer,
     config: EvaluationConfig,
     *,

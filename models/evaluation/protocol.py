@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from evsim import configuration
-from evsim.configuration import check_choices, require_range
+from evsim.configuration import check_choices, later, require_range
 from evsim.errors import ConfigError
+from evsim.media.flow_files import PngFlow
 from evsim.metrics.preparation import Equalisation, Normalisation
-from evsim.models.evaluation.alignment import Alignment
+from evsim.models.evaluation.alignment import SequenceAlignment
 
 INTERVALS = Path(__file__).with_name("evreal_intervals.yaml")
 INFERENCE_LEAD_S = 10.0
@@ -85,7 +86,7 @@ class EvaluationConfig:
     """A prediction is scored if a reference lies at most this far away."""
     normalize: Normalisation = "none"
     """Stretch each reconstruction: standard (extremes), robust (percentiles 1 to 99), exprobust."""
-    align: Alignment = "none"
+    align: SequenceAlignment = "none"
     """Bring all predictions of a sequence to its references at once: log-affine (scale and offset of log
     intensity), log-offset, robust (percentiles 1 to 99 of the whole sequence, no references)."""
     logarithmic: bool = False
@@ -95,12 +96,14 @@ class EvaluationConfig:
     event_rate: Literal["window", "events"] = "window"
     """Events are divided by the window's length, or as EVREAL does by the time from first to last event."""
     inserted: int = 1
-    """Folders of frames: every n-th frame was given to an interpolation and is not scored; 1: score all."""
+    """Every n-th frame is, or was, given to an interpolation and is not scored; 1: score all."""
     average: Literal["frames", "sequences"] = "frames"
     """Of a data set: mean of its frames (EVREAL, Sim2Real, GEM) or of its sequences' means (VFIBenchmark)."""
     not_finite: Literal["drop", "keep"] = "drop"
     """Scores that are not finite, such as the PSNR of identical images, are left out of means or kept; both
     are counted."""
+    flow_png: PngFlow = later(default="kitti")
+    """What the code values of a true flow in a 16-bit PNG are: as KITTI writes them, or DSEC."""
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -139,7 +142,7 @@ class EvaluationConfig:
         return parse_protocol(self.protocol)
 
 
-class Interval(NamedTuple):
+class ScoredInterval(NamedTuple):
     """Scored times in seconds, both included; origin: who says so, empty for a whole recording."""
 
     start_s: float = float("-inf")
@@ -147,16 +150,16 @@ class Interval(NamedTuple):
     origin: str = ""
 
 
-def scored_interval(dataset: str, sequence: str, config: EvaluationConfig) -> Interval:
+def scored_interval(dataset: str, sequence: str, config: EvaluationConfig) -> ScoredInterval:
     """The interval of a sequence: the configuration's, else EVREAL's for its own, else everything."""
     if config.start_s is not None or config.stop_s is not None:
-        start = Interval().start_s if config.start_s is None else config.start_s
-        stop = Interval().stop_s if config.stop_s is None else config.stop_s
-        return Interval(start, stop, "configuration")
+        start = ScoredInterval().start_s if config.start_s is None else config.start_s
+        stop = ScoredInterval().stop_s if config.stop_s is None else config.stop_s
+        return ScoredInterval(start, stop, "configuration")
     # The sequence's name begins with the data set where the folder above was named.
     *_, dataset, sequence = f"{dataset}/{sequence}".split("/")
     listed = configuration.read_file(INTERVALS).get(dataset, {}).get(sequence)
     if listed is None:
-        return Interval()
+        return ScoredInterval()
     start, stop = listed
-    return Interval(float(start), float("inf") if stop is None else float(stop), "EVREAL")
+    return ScoredInterval(float(start), float("inf") if stop is None else float(stop), "EVREAL")

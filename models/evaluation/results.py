@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from evsim import __version__, configuration
 from evsim.errors import RunError
+from evsim.media.flow_files import flow_bytes
 from evsim.metrics import Metric
 from evsim.models.evaluation.protocol import EvaluationConfig
 from evsim.models.evaluation.scoring import SequenceScores, dataset_mean
@@ -210,6 +211,26 @@ def sequence_folder(root: Path, protocol: str, dataset: str, sequence: str, meth
     return root / protocol / dataset / sequence / method
 
 
+def write_scores(folder: Path, scores: SequenceScores, metrics: Sequence[Metric]) -> None:
+    """Write <metric>.txt for every metric into a folder: number and score of each scored prediction."""
+    for metric in metrics:
+        text = "".join(f"{frame.index} {frame.values[metric.id]:.5f}\n" for frame in scores.frames)
+        (folder / metric_file(metric.id)).write_text(text, encoding="ascii")
+
+
+def write_image(folder: Path, index: int, image: NDArray[np.float32]) -> None:
+    """Write a prediction, float (H, W) or (H, W, 3) RGB, as frame_%010d.png, 8 bit, clipped and rounded.
+
+    Raises RunError if it cannot be encoded.
+    """
+    codes = np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
+    codes = codes if codes.ndim == 2 else codes[..., ::-1]  # OpenCV counts colours from blue
+    encoded, content = cv2.imencode(".png", codes)
+    if not encoded:
+        raise RunError(f"{folder}: prediction {index} could not be encoded as PNG")
+    (folder / f"frame_{index:010d}.png").write_bytes(content.tobytes())
+
+
 class SequenceWriter:
     """Writes what EVREAL writes about one sequence into a folder that exists: frames and texts.
 
@@ -230,18 +251,11 @@ class SequenceWriter:
         self._times.write(f"{index} {seconds:.15f}\n")
         self._rates.write(f"{index} {rate:.5f}\n")
         if self.images:
-            codes = np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
-            codes = codes if codes.ndim == 2 else codes[..., ::-1]  # OpenCV counts colours from blue
-            encoded, content = cv2.imencode(".png", codes)
-            if not encoded:
-                raise RunError(f"{self.folder}: prediction {index} could not be encoded as PNG")
-            (self.folder / f"frame_{index:010d}.png").write_bytes(content.tobytes())
+            write_image(self.folder, index, image)
 
     def finish(self, scores: SequenceScores, metrics: Sequence[Metric]) -> None:
         """Write the scores."""
-        for metric in metrics:
-            text = "".join(f"{frame.index} {frame.values[metric.id]:.5f}\n" for frame in scores.frames)
-            (self.folder / metric_file(metric.id)).write_text(text, encoding="ascii")
+        write_scores(self.folder, scores, metrics)
 
     def __enter__(self) -> SequenceWriter:
         return self
@@ -251,6 +265,36 @@ class SequenceWriter:
     ) -> None:
         self._times.close()
         self._rates.close()
+
+
+class RoleWriter:
+    """Writes what was made of one sequence by interpolation, deblurring or flow into a folder that exists.
+
+    frame_%010d.png, or flow_%010d.flo, and timestamps.txt for every prediction that has a time, <metric>.txt
+    for every scored one. images: whether predictions are written.
+    """
+
+    def __init__(self, folder: Path, *, images: bool) -> None:
+        self.folder, self.images = folder, images
+        self._times: list[str] = []
+
+    def keep(self, number: int, seconds: float | None, image: NDArray[np.float32]) -> None:
+        """Write an image, float (H, W) or (H, W, 3) RGB, clipped. Raises RunError if it cannot be encoded."""
+        if seconds is not None:
+            self._times.append(f"{number} {seconds:.15f}\n")
+        if self.images:
+            write_image(self.folder, number, image)
+
+    def keep_flow(self, number: int, flow: NDArray[np.float32]) -> None:
+        """Write a flow, float32 (H, W, 2)."""
+        if self.images:
+            (self.folder / f"flow_{number:010d}.flo").write_bytes(flow_bytes(flow))
+
+    def finish(self, scores: SequenceScores, metrics: Sequence[Metric]) -> None:
+        """Write times and scores."""
+        if self._times:
+            (self.folder / "timestamps.txt").write_text("".join(self._times), encoding="ascii")
+        write_scores(self.folder, scores, metrics)
 
 
 def all_samples(evaluation: Evaluation) -> Iterator[tuple[SequenceScores, Any]]:

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from evsim.errors import InputError
 from evsim.metrics import METRICS, Metric, count_outside, equalise_image, normalise_image
+from evsim.metrics.flow import FLOW_METRICS
 from evsim.metrics.preparation import Equalisation, Normalisation
-from evsim.models.evaluation.protocol import EvaluationConfig, Interval
+from evsim.models.evaluation.protocol import EvaluationConfig, ScoredInterval
+from evsim.models.registry import Role
 
 Image = NDArray[Any]
 
@@ -26,11 +28,13 @@ def load_metrics(
     folder: str | os.PathLike[str] | None = None,
     *,
     device: str | torch.device = "cpu",
+    role: Role = "reconstruct",
 ) -> tuple[Metric, ...]:
     """The metrics of these ids, ready to be called.
 
-    folder: of their weights, by default `weights_folder()`. Raises InputError for an unknown or repeated id,
-    for one that takes optical flows, and for absent weights; the message names what to leave out.
+    folder: of their weights, by default `weights_folder()`. role: flow has metrics of its own. Raises
+    InputError for an unknown or repeated id, for one that takes optical flows, and for absent weights; the
+    message names what to leave out.
     """
     from evsim.models.perceptual import load_metric
 
@@ -39,6 +43,8 @@ def load_metrics(
     repeated = sorted({name for name in ids if ids.count(name) > 1})
     if repeated:
         raise InputError(f"metric {repeated[0]} is asked for twice")
+    if role == "flow":
+        return tuple(FLOW_METRICS[name] for name in ids)
     for name in ids:
         if METRICS[name].inputs == "pair with flows":
             raise InputError(
@@ -97,7 +103,7 @@ class FrameScore:
     name: str = ""
 
 
-class Sample(NamedTuple):
+class ScoredPair(NamedTuple):
     """A pair to look at; reference is None where metrics need none."""
 
     label: str
@@ -116,7 +122,7 @@ class SequenceScores:
     """Name within it."""
     path: Path
     """Where the reference, or else the prediction, lies."""
-    interval: Interval = field(default_factory=Interval)
+    interval: ScoredInterval = field(default_factory=ScoredInterval)
     """Times that are scored."""
     items: int = 0
     """Predictions that there could be."""
@@ -136,7 +142,7 @@ class SequenceScores:
     """Values outside 0..1 among them."""
     seconds: float = 0.0
     """Time that it took."""
-    samples: dict[str, Sample] = field(default_factory=dict)
+    samples: dict[str, ScoredPair] = field(default_factory=dict)
     """The best and the worst prediction by the first metric."""
 
     def leave_out(self, reason: str, count: int = 1) -> None:
@@ -152,7 +158,7 @@ class SequenceScores:
             kept = self.samples.get(label)
             better = sign * (value if metric.higher_is_better else -value)
             if kept is None or better > sign * _signed(kept, metric):
-                self.samples[label] = Sample(label, score, prediction, reference)
+                self.samples[label] = ScoredPair(label, score, prediction, reference)
 
     def look_at(self, prediction: Image) -> None:
         """Count a prediction and its values outside 0..1."""
@@ -173,7 +179,7 @@ class SequenceScores:
         return mean_of(self.scores(metric), config)
 
 
-def _signed(sample: Sample, metric: Metric) -> float:
+def _signed(sample: ScoredPair, metric: Metric) -> float:
     value = sample.score.values[metric.id]
     return value if metric.higher_is_better else -value
 

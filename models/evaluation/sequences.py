@@ -21,7 +21,7 @@ from evsim.models.evaluation.items import Clock, last_events_before
 TIMES_FILE = "timestamps.txt"
 
 
-class Sequence(NamedTuple):
+class EvaluatedSequence(NamedTuple):
     """One sequence of a data set. kind: a recording of events, or a folder of images."""
 
     dataset: str
@@ -30,7 +30,7 @@ class Sequence(NamedTuple):
     kind: str
 
 
-def find_sequences(path: str | os.PathLike[str]) -> tuple[list[Sequence], list[Path]]:
+def find_sequences(path: str | os.PathLike[str]) -> tuple[list[EvaluatedSequence], list[Path]]:
     """The sequences under a folder in natural order, and what else lay there and was left.
 
     A recording or a folder of images is one sequence by itself, of the data set that its parent folder names;
@@ -44,9 +44,11 @@ def find_sequences(path: str | os.PathLike[str]) -> tuple[list[Sequence], list[P
     kind = kind_of(folder)
     if kind:
         return [
-            Sequence(folder.parent.name, folder.stem if folder.is_file() else folder.name, folder, kind)
+            EvaluatedSequence(
+                folder.parent.name, folder.stem if folder.is_file() else folder.name, folder, kind
+            )
         ], []
-    found: list[Sequence] = []
+    found: list[EvaluatedSequence] = []
     strays: list[Path] = []
     _search(folder, folder, found, strays)
     if not found:
@@ -62,13 +64,13 @@ def find_sequences(path: str | os.PathLike[str]) -> tuple[list[Sequence], list[P
     return found, strays
 
 
-def _search(folder: Path, root: Path, found: list[Sequence], strays: list[Path]) -> None:
+def _search(folder: Path, root: Path, found: list[EvaluatedSequence], strays: list[Path]) -> None:
     for entry in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
         if entry.name.startswith("."):
             continue
         kind = kind_of(entry)
         if kind:
-            found.append(Sequence(root.name, entry.relative_to(root).as_posix(), entry, kind))
+            found.append(EvaluatedSequence(root.name, entry.relative_to(root).as_posix(), entry, kind))
         elif entry.is_dir():
             before = len(found)
             _search(entry, root, found, strays)

@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 
 from evsim.models.evaluation.results import Evaluation, all_samples
-from evsim.models.evaluation.scoring import Sample, SequenceScores
+from evsim.models.evaluation.scoring import ScoredPair, SequenceScores
 from evsim.pipelines.reports.simulation_page import embed_picture, format_value, page_style
 
 MOST_CURVES = 20
@@ -61,7 +61,7 @@ def _sentence(evaluation: Evaluation) -> str:
     )
 
 
-def _look(one: SequenceScores, sample: Sample, evaluation: Evaluation) -> dict[str, Any]:
+def _look(one: SequenceScores, sample: ScoredPair, evaluation: Evaluation) -> dict[str, Any]:
     pictures = [("prediction", _eight_bit(sample.prediction))]
     if sample.reference is not None:
         reference = _eight_bit(sample.reference)

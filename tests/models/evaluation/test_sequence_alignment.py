@@ -16,12 +16,13 @@ from evreal_folders import from_scene
 from evsim.cli.conventions import Settings
 from evsim.cli.evaluate import evaluate
 from evsim.errors import ConfigError, InputError
-from evsim.formats import Recording
 from evsim.models.evaluation.alignment import fit_alignment
 from evsim.models.evaluation.network import evaluate_sequence
 from evsim.models.evaluation.protocol import EvaluationConfig
 from evsim.models.evaluation.scoring import Scorer, load_metrics
 from evsim.models.evaluation.sequences import find_sequences
+from evsim.models.prediction.needs import Needs
+from evsim.models.prediction.scene import Scene
 
 SCORER = Scorer(load_metrics(["mse", "ssim:evreal"]))
 
@@ -31,10 +32,9 @@ class Given:
 
     def __init__(self, images: np.ndarray) -> None:
         self.found, self.facts = images.astype(np.float32), dict[str, Any]()
+        self.needs = Needs(events=True)
 
-    def images(
-        self, recording: Recording, times_us: np.ndarray, *, report: Any = None
-    ) -> Iterator[np.ndarray]:
+    def images(self, scene: Scene, times_us: np.ndarray, *, report: Any = None) -> Iterator[np.ndarray]:
         yield from self.found[: len(times_us)]
 
 
