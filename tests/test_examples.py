@@ -27,6 +27,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     simulate_clip(ArraySource(frames, 100.0), folder / "events.h5", compose(preset="ideal"))
     return {
         "custom_network.py": [str(folder / "events.h5"), "5"],
+        "fit_recording.py": ["3", str(folder / "events.h5")],
         "simulate_array.py": [],
         "stream_a_clip.py": [str(folder / "clip.npz")],
         "voxel_batch.py": [str(folder / "events.h5")],
