@@ -259,7 +259,7 @@ def _network(
                 "network": subject,
                 **({section: dict(own)} if own else {}),
                 **({"weights": str(weights), "weights_sha256": used.files[str(weights)]} if weights else {}),
-                **({"files": dict(used.files)} if len(used.files) > 1 else {}),
+                **({"loaded_files": dict(used.files)} if len(used.files) > 1 else {}),
                 "device": str(device),
             },
             left_out=strays,

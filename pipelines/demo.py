@@ -101,6 +101,13 @@ def run_demo(
     }
 
 
+def _list_by_final_names(packed: Path, folder: Path, final: Path) -> None:
+    """Let the lists of a packed folder name what they will find once `folder` is called `final`."""
+    for listed in packed.glob("*.txt"):
+        text = listed.read_text(encoding="utf-8")
+        listed.write_text(text.replace(str(folder.resolve()), str(final.resolve())), encoding="utf-8")
+
+
 def _run_steps(folder: Path, final: Path, seed: int, say: Say) -> ReportContent:
     say("rendering the clip: a photograph under a moving camera")
     clip = _timed(_render_clip, folder)
@@ -111,6 +118,7 @@ def _run_steps(folder: Path, final: Path, seed: int, say: Say) -> ReportContent:
     simulated: ClipResult = simulate_clip(open_source(folder / "clip"), folder / "events.h5", job)
     say("packing, voxelising, reconstructing")
     packed = _timed(pack_rled, folder / "events.h5", folder / "packed", memmap=True)
+    _list_by_final_names(folder / "packed", folder, final)
     with open_events(folder / "events.h5") as recording:
         events = recording.events()
         image_times = [image.t_us for image in recording.images()]

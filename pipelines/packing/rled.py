@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +117,7 @@ def _require_writable(
         if target.resolve() == path.resolve():
             raise InputError(f"{target}: would replace its own source; choose another output folder")
         require_absent(target, overwrite=overwrite)
-    twice = sorted({str(target) for target in targets if targets.count(target) > 1})
+    twice = sorted(str(target) for target, count in Counter(targets).items() if count > 1)
     if twice:
         raise InputError(f"more than one source would become {twice[0]}; rename one of them")
     if not memmap:

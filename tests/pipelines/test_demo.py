@@ -13,6 +13,7 @@ from skimage.metrics import structural_similarity
 from evsim.cli.conventions import Settings
 from evsim.cli.reconstruct import reconstruct
 from evsim.media import luma, open_source
+from evsim.models.data.sources import find_recordings
 from evsim.pipelines import demo
 
 
@@ -34,6 +35,9 @@ def test_demo_shows_the_reconstruction_beside_the_truth(
         for pair in zip(aligned, truth)
     ]
     assert said["ssim:evreal@log-affine"] == pytest.approx(np.mean(similarities), abs=1e-3)
+
+    (packed,) = find_recordings(tmp_path / "demo" / "packed" / "train_memmap.txt")
+    assert packed == (tmp_path / "demo" / "packed" / "events").resolve()
 
     page = (tmp_path / "demo" / "report.html").read_text()
     table = page[page.index("The reconstruction beside the truth") :]

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from evsim_toy.pixels import ToyConfig
 from sensor_scenes import assert_same, texture, times_ns
-from toy_pixels import ToyConfig
 
 import evsim
 from evsim import plugins
@@ -48,7 +48,7 @@ WRITTEN = (
 @pytest.fixture
 def announced(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Pixel models that other packages announce: name -> where the class is."""
-    models, installed = {"toy": "toy_pixels:ToyConfig"}, metadata.entry_points
+    models, installed = {"toy": "evsim_toy.pixels:ToyConfig"}, metadata.entry_points
 
     def entry_points(**selection: Any) -> Any:
         if selection != {"group": GROUP}:
@@ -185,11 +185,11 @@ def test_a_model_of_another_package_is_like_any_other() -> None:
     ("value", "said"),
     [
         (
-            "toy_pixels:ToyPixels",
+            "evsim_toy.pixels:ToyPixels",
             "expected a subclass of evsim.sensor.SensorConfig whose field model is 'other'",
         ),
-        ("toy_pixels:ToyConfig", "whose field model is 'other'"),
-        ("toy_pixels:Nothing", "cannot be loaded"),
+        ("evsim_toy.pixels:ToyConfig", "whose field model is 'other'"),
+        ("evsim_toy.pixels:Nothing", "cannot be loaded"),
     ],
 )
 def test_what_is_announced_and_is_no_pixel_model_is_named(
