@@ -43,11 +43,13 @@ class NetworkVerb(Verb):
 
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the names; they are looked up when help is asked for."""
-        from evsim.models.registry import names
+        from evsim.models.registry import DEFAULT_NETWORKS, names
 
         super().format_epilog(context, formatter)
+        default = dict(DEFAULT_NETWORKS).get(self.name)  # type: ignore[call-overload]
+        ending = f"; {default} where none is named" if default else ""
         formatter.write_paragraph()
-        formatter.write_text(f"Networks and methods: {', '.join(names())}.")
+        formatter.write_text(f"Networks and methods: {', '.join(names())}{ending}.")
 
 
 def _setting(name: str, text: str) -> click.Option:

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evsim.cli.conventions import Number, Progress, apply_options, print_result
-from evsim.pipelines.fit_recipes import FIT_RECIPES
-from evsim.pipelines.fit_recipes import open_recording as open_of_dataset
 
 if TYPE_CHECKING:
     from evsim.formats import Recording
@@ -22,9 +20,31 @@ TRAINING_ONLY = ("validation", "devices", "workers", "overfit", "simulate")
 FIT_FIELDS = ("event_threshold", "iterations", "train_resolution", "color", "compat")
 """Fields of the section "fit" that have an option of their own; a method need not have all of them."""
 
+
+class DataSetName(click.ParamType):
+    """The name of a data set; which there are is looked up when it is asked for."""
+
+    name = "name"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """All names."""
+        from evsim.pipelines.fit_recipes import FIT_RECIPES
+
+        return f"[{'|'.join(sorted(FIT_RECIPES))}]"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> str:
+        from evsim.pipelines.fit_recipes import FIT_RECIPES
+
+        if value not in FIT_RECIPES:
+            self.fail(
+                f"{value!r} is not one of {', '.join(map(repr, sorted(FIT_RECIPES)))}.", parameter, context
+            )
+        return str(value)
+
+
 dataset_option = click.option(
     "--dataset",
-    type=click.Choice(sorted(FIT_RECIPES)),
+    type=DataSetName(),
     default=None,
     help="Whose recording it is: sensor size where the file does not say, and options of a fit.",
 )
@@ -68,6 +88,7 @@ def fit_tree(options: Mapping[str, Any]) -> dict[str, Any]:
 def dataset_tree(dataset: str | None, network: str | None) -> dict[str, Any]:
     """The section "fit" that a data set is fitted with, nothing for a network that is not fitted."""
     from evsim.models.registry import entry
+    from evsim.pipelines.fit_recipes import FIT_RECIPES
 
     fit = FIT_RECIPES[dataset].fit if dataset is not None else {}
     return {"fit": dict(fit)} if fit and network is not None and entry(network).is_fitted else {}
@@ -75,6 +96,8 @@ def dataset_tree(dataset: str | None, network: str | None) -> dict[str, Any]:
 
 def open_recording(source: str | Path, options: Mapping[str, Any]) -> Recording:
     """The recording at `source` as the options dataset, size, unit and source_format say."""
+    from evsim.pipelines.fit_recipes import open_recording as open_of_dataset
+
     return open_of_dataset(
         Path(source),
         options["dataset"],

@@ -26,7 +26,6 @@ from evsim.cli.fitting import (
     stretch_options,
 )
 from evsim.cli.recordings import reading_options
-from evsim.models.registry import DEFAULT_NETWORKS
 
 
 @click.command(cls=NetworkVerb)
@@ -36,7 +35,7 @@ from evsim.models.registry import DEFAULT_NETWORKS
     "--network",
     default=None,
     metavar="NAME",
-    help=f"Network or method that turns events into images.  [default: {DEFAULT_NETWORKS['reconstruct']}]",
+    help="Network or method that turns events into images; which there are, and the default, see below.",
 )
 @click.option("--weights", default=None, metavar="FILE|NAME", help="Weight file: see `evsim weights list`.")
 @click.option("--between", type=click.Choice(["frames"]), default=None, help="An image per stored frame.")
