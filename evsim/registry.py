@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import importlib
+import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -24,13 +26,24 @@ def nearest(name: str, choices: list[str]) -> str:
 class Registry(Generic[T], Mapping[str, T]):
     """Names to things of one kind; `kind` is the word that error messages use.
 
-    group: entry points through which other packages add to it (`evsim.plugins`). They are looked up when a
-    name is not one of ours, and when all are listed; a thing is loaded when it is asked for.
+    package, attribute: each module of this package is a thing of its name, which is the module's attribute;
+    it is imported when the thing is asked for. group: entry points through which other packages add to it
+    (`evsim.plugins`), looked up when a name is not one of ours, and when all are listed. thing: what all
+    must be instances of, which is asked of those from outside.
     """
 
-    def __init__(self, kind: str, group: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        group: str | None = None,
+        *,
+        package: str | None = None,
+        attribute: str = "",
+        thing: type[T] | None = None,
+    ) -> None:
         self.kind = kind
         self.group = group
+        self._package, self._attribute, self._thing = package, attribute, thing
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -47,28 +60,46 @@ class Registry(Generic[T], Mapping[str, T]):
     def __getitem__(self, name: str) -> T:
         if name in self._entries:
             return self._entries[name]
+        if name in self._modules():
+            own: T = getattr(importlib.import_module(f"{self._package}.{name}"), self._attribute)
+            return own
         points = self._outside()
         if name not in points:
             choices = sorted(self)
             raise InputError(
                 f"unknown {self.kind} {name!r}{nearest(name, choices)}; known: {', '.join(choices)}"
             )
-        thing: T = plugins.load(points[name])
-        return thing
+        found: T = plugins.load(points[name])
+        if self._thing is not None and not isinstance(found, self._thing):
+            raise InputError(
+                f"{self.group}: {name!r} is a {type(found).__name__}, expected a {self._thing.__name__}; "
+                "mend or uninstall it"
+            )
+        return found
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries or name in self._outside()
+        return name in self._own() or name in self._outside()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys((*self._entries, *self._outside())))
+        return iter(dict.fromkeys((*self._own(), *self._outside())))
 
     def __len__(self) -> int:
-        return len({*self._entries, *self._outside()})
+        return len({*self._own(), *self._outside()})
+
+    def _own(self) -> tuple[str, ...]:
+        return (*self._entries, *self._modules())
+
+    def _modules(self) -> tuple[str, ...]:
+        if self._package is None:
+            return ()
+        path = importlib.import_module(self._package).__path__
+        return tuple(sorted(module.name for module in pkgutil.iter_modules(path)))
 
     def _outside(self) -> dict[str, EntryPoint]:
         """What other packages announce. Raises InputError where a name is one of ours."""
         found = {} if self.group is None else plugins.announced(self.group)
-        taken = next((name for name in found if name in self._entries), None)
+        own = set(self._own()) if found else set()
+        taken = next((name for name in found if name in own), None)
         if taken is not None:
             raise InputError(
                 f"{self.kind} {taken!r} is evsim's own and {found[taken].value} announces one of that name; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +27,6 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> Registry[object]:
 
 
 def test_things_of_other_packages_stand_beside_ours(toys: Registry[object]) -> None:
-    from pathlib import Path
 
     assert toys["own"] == "ours"
     assert toys["path"] is Path
@@ -56,3 +56,26 @@ def test_one_name_for_two_things_is_refused(toys: Registry[object], monkeypatch:
     monkeypatch.setattr(metadata, "entry_points", lambda group: twice)
     with pytest.raises(InputError, match=r"'a' is announced by .*os:linesep.* and .*os:sep"):
         _ = toys["a"]
+
+
+def test_modules_of_a_package_are_found_and_imported_when_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "toy_shelf"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "red.py").write_text("THING = 'the red one'\n")
+    (folder / "broken.py").write_text("raise RuntimeError('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry[str]("toy", package="toy_shelf", attribute="THING")
+    assert list(registry) == ["broken", "red"]
+    assert registry["red"] == "the red one"
+    with pytest.raises(RuntimeError, match="imported"):
+        _ = registry["broken"]
+
+
+def test_a_thing_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = metadata.EntryPoint("path", "os:sep", GROUP)
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [point])
+    with pytest.raises(InputError, match=r"'path' is a str, expected a Path; mend or uninstall it"):
+        _ = Registry("toy", GROUP, thing=Path)["path"]

@@ -52,7 +52,7 @@ class Format:
     options: tuple[str, ...] = ()
 
 
-FORMATS: Registry[Format] = Registry("format", group="evsim.formats")
+FORMATS: Registry[Format] = Registry("format", "evsim.formats", thing=Format)
 
 
 def register(format: Format) -> Format:

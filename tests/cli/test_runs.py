@@ -227,7 +227,7 @@ def test_a_recipe_that_cannot_be_loaded_is_named_with_its_package(
     ("recipes", "said"),
     [
         ({"function": "find_odd"}, "'function' is a function, expected a Recipe"),
-        ({"gopro": "ODD"}, "the name 'gopro' is one of evsim's own"),
+        ({"gopro": "ODD"}, "recipe 'gopro' is evsim's own"),
     ],
 )
 def test_an_entry_point_that_is_no_recipe_is_refused(
