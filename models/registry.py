@@ -54,7 +54,8 @@ class NetworkEntry:
     needs: what its predictor needs. options: frozen dataclass of what can be chosen when it is applied, None
     where that is nothing; of methods fitted to a recording it is the section `fit` of configurations.
     predictor: what makes the images, for the roles reconstruct, interpolate and deblur. flow_estimator: what
-    finds the motion, for the role flow.
+    finds the motion, for the role flow. is_fitted: it is fitted to each recording, unless it is given the
+    weights of a fit.
     tasks: name -> module whose TASK says how the network is trained for it, or "module:object"; the first is
     the default, and a network without any cannot be trained.
     """
@@ -72,11 +73,7 @@ class NetworkEntry:
     predictor: Callable[[PredictorParts], Predictor] | None = None
     flow_estimator: Callable[[PredictorParts], FlowEstimator] | None = None
     tasks: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def is_fitted(self) -> bool:
-        """True for a method that is fitted to each recording, unless it is given the weights of a fit."""
-        return self.options is not None and "reconstruct" in self.roles and self.needs.weights != "required"
+    is_fitted: bool = False
 
 
 def names(role: Role | None = None) -> list[str]:

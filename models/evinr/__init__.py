@@ -19,6 +19,7 @@ ENTRY = NetworkEntry(
     create=Evinr,
     from_published=from_published,
     needs=NEEDS,
+    is_fitted=True,
     options=EvinrFitConfig,
     predictor=create_predictor,
     tasks={"fit": "evsim.models.evinr.task"},

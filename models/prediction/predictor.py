@@ -65,7 +65,7 @@ def predict(
     """Images one by one with their times: of each window of the scene where the predictor runs through them.
 
     times_us: for the others; not decreasing, and a repeated one is asked for once. Raises InputError for a
-    scene without what is needed.
+    scene without what is needed, and for a predictor that gives more or fewer images than times.
     """
     if predictor.needs.windows and scene.windows is not None:
         yield from _at_windows(predictor, scene, scene.windows(), report)
@@ -77,11 +77,20 @@ def predict(
     position, image = -1, np.empty((0, 0), np.float32)
     for wanted in positions:
         while position < wanted:
-            position, image = position + 1, next(images)
+            following = next(images, None)
+            if following is None:
+                raise _another_number(predictor, scene, str(position + 1), len(distinct))
+            position, image = position + 1, following
         yield Predicted(image, float(distinct[wanted]), None)
     # To its end, where a predictor says what it found: its facts are complete only then.
     if next(images, None) is not None:
-        raise ValueError(f"{type(predictor).__name__} gave more images than the {len(distinct)} asked for")
+        raise _another_number(predictor, scene, "more", len(distinct))
+
+
+def _another_number(predictor: Predictor, scene: Scene, given: str, wanted: int) -> InputError:
+    return InputError(
+        f"{scene.title}: {type(predictor).__name__} gave {given} images, expected {wanted}, one for each time"
+    )
 
 
 def _at_windows(

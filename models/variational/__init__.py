@@ -14,6 +14,7 @@ ENTRY = NetworkEntry(
     licence="evsim's own",
     roles=("reconstruct",),
     needs=NEEDS,
+    is_fitted=True,
     options=VariationalConfig,
     predictor=create_predictor,
 )

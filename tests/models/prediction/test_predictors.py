@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -200,3 +200,16 @@ def test_folders_are_found_by_reading() -> None:
     assert {"evinr", "firenet", "variational"} <= set(found)
     assert not {"data", "training", "weights", "prediction", "log_video"} & set(found)
     assert all(registry.entry(name).name == name for name in found)
+
+
+@pytest.mark.parametrize(("given", "words"), [(1, "gave 1 images, expected 2"), (3, "gave more images")])
+def test_a_predictor_that_gives_another_number_of_images_is_named(given: int, words: str) -> None:
+    class Miscounting:
+        needs = Needs()
+        facts: ClassVar[dict[str, Any]] = {}
+
+        def images(self, scene: Scene, times_us: Any, *, report: Any = None) -> Iterator[Any]:
+            return iter(np.zeros((given, 2, 2), np.float32))
+
+    with pytest.raises(InputError, match=f"the scene: Miscounting {words}"):
+        list(predict(Miscounting(), Scene(), np.array([0.0, 1.0])))
