@@ -72,6 +72,7 @@ def staircase(monkeypatch: pytest.MonkeyPatch) -> None:
         roles=("reconstruct",),
         needs=Staircase.needs,
         options=StaircaseConfig,
+        is_fitted=True,
         predictor=lambda parts: Staircase(parts.options),
     )
     monkeypatch.setitem(sys.modules, "staircase_method", module)
