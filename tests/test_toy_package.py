@@ -7,13 +7,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from evsim import models
 from evsim.cli.main import main
@@ -152,9 +153,20 @@ main()
 """
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread for torch, here and in what is started: sums of two are rounded otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_network_on_event_lists_trains_in_pieces_is_killed_and_resumed(
-    evsim: Callable[..., Outcome], tmp_path: Path
+    evsim: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     recording = write_recording(tmp_path / "a.h5", images=17)
     options = [recording, "--config", "short", "--workers", 2, "--set", "training.checkpoint_every=3"]
     done = evsim("train", "toy_leak", *options, "-o", tmp_path / "whole")
