@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -38,10 +39,11 @@ class Outcome:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that pip installed the package into."""
-    target = tmp_path_factory.mktemp("site")
+    """A folder that pip installed the package into; from a copy, because building leaves files behind."""
+    source, target = tmp_path_factory.mktemp("source") / "toy_package", tmp_path_factory.mktemp("site")
+    shutil.copytree(ROOT / "tests" / "toy_package", source, ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-    command += ["--disable-pip-version-check", "--target", str(target), str(ROOT / "tests" / "toy_package")]
+    command += ["--disable-pip-version-check", "--target", str(target), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=target)
     assert done.returncode == 0, done.stderr
     return target
