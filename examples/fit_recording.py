@@ -20,7 +20,6 @@ from evsim.models.prediction.scene import Scene
 from evsim.models.registry import entry
 from evsim.models.training.runs import task_entry
 from evsim.models.training.scene_task import fit_to_folder
-from evsim.pipelines.demo import photograph
 
 CPU = torch.device("cpu")
 WIDTH, HEIGHT, FRAMES = 64, 48, 25
@@ -28,6 +27,8 @@ WIDTH, HEIGHT, FRAMES = 64, 48, 25
 
 def write_toy_recording(file: Path) -> None:
     """The events of 25 frames 20 ms apart, and every fourth frame to compare with."""
+    from evsim.pipelines.demo import photograph  # which loads all that draws the demo's report
+
     picture = cv2.resize(
         cv2.imread(str(photograph()), cv2.IMREAD_GRAYSCALE), (104, 90), interpolation=cv2.INTER_AREA
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import shutil
@@ -19,7 +20,8 @@ ROOMS = ("formats", "sensor", "isp", "upsample", "represent")
 HEAVY = ("torch", "numba", "dask", "cv2", "matplotlib")
 
 
-def imported_modules(path: Path) -> set[str]:
+@functools.cache
+def imported_modules(path: Path) -> frozenset[str]:
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -28,7 +30,7 @@ def imported_modules(path: Path) -> set[str]:
             assert node.level == 0, f"{path}: relative import; write evsim.… in full"
             names.add(node.module or "")
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)
 
 
 def source_files(folder: str) -> list[Path]:

@@ -6,11 +6,13 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +24,7 @@ from evsim.cli.main import main
 from evsim.events import Events
 from evsim.files import file_sha256
 from evsim.formats import create_events, open_events
+from evsim.models.training.record import Recorder
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIFT = 4
@@ -141,23 +144,9 @@ def write_recording(path: Path, images: int = 9) -> Path:
     return path
 
 
-KILLED = """
-import os, signal
-from evsim.models.training import record
-write, path = record.Recorder.write, []
-def write_and_die(self, step, *rest):
-    write(self, step, *rest)
-    if step == 4:
-        os.kill(os.getpid(), signal.SIGKILL)
-record.Recorder.write = write_and_die
-from evsim.cli.main import main
-main()
-"""
-
-
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """One thread for torch, here and in what is started: sums of two are rounded otherwise."""
+    """One thread for torch: sums of two are rounded otherwise, and a fork has none of them."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -166,17 +155,27 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_network_on_event_lists_trains_in_pieces_is_killed_and_resumed(
-    evsim: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    evsim: Callable[..., Outcome],
+    exit_code_of_fork: Callable[[Callable[[], object]], int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     recording = write_recording(tmp_path / "a.h5", images=17)
     options = [recording, "--config", "short", "--workers", 2, "--set", "training.checkpoint_every=3"]
     done = evsim("train", "toy_leak", *options, "-o", tmp_path / "whole")
     assert done.code == 0, done.err
-    command = ["evsim", "train", "toy_leak", *options, "-o", tmp_path / "killed"]
-    code = f"import sys; sys.argv = {[str(word) for word in command]!r}\n{KILLED}"
-    died = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert died.returncode == -9, died.stderr
+    write = Recorder.write
+
+    def write_and_die(self: Recorder, step: int, *rest: Any) -> None:
+        write(self, step, *rest)
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "write", write_and_die)
+        died = exit_code_of_fork(lambda: evsim("train", "toy_leak", *options, "-o", tmp_path / "killed"))
+    assert died == -signal.SIGKILL
+    assert "\n4,1,train" in (tmp_path / "killed" / "metrics.csv").read_text()
     resumed = evsim("train", "toy_leak", "--resume", "-o", tmp_path / "killed")
     assert resumed.code == 0, resumed.err
     for name in ("last.safetensors", "metrics.csv", "state.safetensors"):

@@ -102,17 +102,20 @@ def test_a_worker_has_one_thread() -> None:
     assert outcome.result == [1, 1, 1, 1]
 
 
+def threads_in_use(job: int) -> tuple[list[int], list[str]]:
+    return threads(job), simulate_large_frames(job)
+
+
 # numba, OpenCV and torch are loaded with the script, also in a worker, before that is told what to do.
 LIBRARIES_FIRST = """
 import cv2, numba, torch
 from evsim.pipelines.runs.executors import Processes, Serial
-from test_executors import simulate_large_frames, threads
+from test_executors import threads_in_use
 if __name__ == "__main__":
     for executor in (Processes(1), Serial(1), Serial(2)):
-        (counted,) = executor.outcomes(threads, [0])
-        (outcome,) = executor.outcomes(simulate_large_frames, [0])
-        started = [name for name in outcome.result if name.startswith("evsim-pool-")]
-        print(executor.name, counted.result, *started)
+        (outcome,) = executor.outcomes(threads_in_use, [0])
+        counted, names = outcome.result
+        print(executor.name, counted, *[name for name in names if name.startswith("evsim-pool-")])
 """
 
 
