@@ -77,6 +77,14 @@ class Registry(Generic[T], Mapping[str, T]):
             )
         return found
 
+    def own(self) -> list[T]:
+        """All of ours; other packages are not asked."""
+        return [self[name] for name in self._own()]
+
+    def from_outside(self) -> list[T]:
+        """All that other packages add."""
+        return [self[name] for name in self._outside()]
+
     def __contains__(self, name: object) -> bool:
         return name in self._own() or name in self._outside()
 

@@ -69,7 +69,9 @@ def sniff(path: str | os.PathLike[str]) -> Format | None:
     if not found.exists():
         return None
     head = _head(found)
-    fitting = [format for format in FORMATS.values() if format.sniff(found, head)]
+    fitting = [format for format in FORMATS.own() if format.sniff(found, head)]
+    # Formats do not overlap, and to ask which packages are installed takes longer than to open a file.
+    fitting = fitting or [format for format in FORMATS.from_outside() if format.sniff(found, head)]
     if len(fitting) > 1:
         names = ", ".join(format.name for format in fitting)
         raise FormatError(found, f"fits more than one format ({names}); pass format= (--format)")
@@ -104,21 +106,24 @@ def format_for(path: str | os.PathLike[str], format: str | None = None) -> Forma
 
     Raises InputError for a suffix that no format writes and for a format that evsim only reads.
     """
-    if format is not None:
-        chosen = FORMATS[format]
-    else:
-        name = Path(path).name.lower()
-        suffixes = {suffix: one for one in FORMATS.values() for suffix in one.suffixes if one.create}
-        fitting = [suffix for suffix in suffixes if suffix and name.endswith(suffix)]
-        if not fitting and Path(path).suffix:
-            raise InputError(
-                f"{path}: no format is written to *{Path(path).suffix}; "
-                f"use one of {', '.join(sorted(filter(None, suffixes)))}, or pass format= (--format)"
-            )
-        chosen = suffixes[max(fitting, key=len, default="")]
+    chosen = FORMATS[format] if format is not None else _by_suffix(Path(path))
     if chosen.create is None:
         raise InputError(f"format {chosen.name} can be read and not written")
     return chosen
+
+
+def _by_suffix(path: Path) -> Format:
+    """The format that writes names of this ending: ours, else one of another package."""
+    name, known = path.name.lower(), dict[str, Format]()
+    for formats in (FORMATS.own, FORMATS.from_outside):
+        known |= {suffix: one for one in formats() for suffix in one.suffixes if one.create}
+        fitting = [suffix for suffix in known if suffix and name.endswith(suffix)]
+        if fitting or not path.suffix:
+            return known[max(fitting, key=len, default="")]
+    raise InputError(
+        f"{path}: no format is written to *{path.suffix}; "
+        f"use one of {', '.join(sorted(filter(None, known)))}, or pass format= (--format)"
+    )
 
 
 def create_events(
