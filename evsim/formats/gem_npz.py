@@ -1,14 +1,14 @@
 """GEM's sample: one .npz of two blurry frames with their exposures, sharp frames, and the events between.
 
-Published files hold the events as a pickled dictionary, which is read without running anything it names.
+Published files hold the events as a pickled dictionary, which is read as data: nothing it names is called.
 evsim's own hold four plain arrays instead.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import os
-import pickle
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from evsim.archives import check_archive, read_member
 from evsim.errors import FormatError, InputError
 from evsim.events import Events
 from evsim.formats.catalogue import Format, register
@@ -28,22 +29,14 @@ from evsim.formats.storage.recording import ImageFacts, RecordedImage
 from evsim.formats.storage.rled_layout import sensor_size
 from evsim.formats.storage.units import SAMPLE, decide_unit
 from evsim.formats.storage.writer import EventWriter
+from evsim.pickles.arrays import LONGEST_AXIS, ArrayDescription
+from evsim.pickles.interpreter import KnownNames, read_pickle
+from evsim.pickles.values import PickleError
 
 EXPOSURES = ("exp_start1", "exp_end1", "exp_start2", "exp_end2")
 PICKLED = "events"
 PLAIN = {name: f"events_{name}" for name in "txyp"}
 SORTED = "events were out of order and were sorted by time"
-_HARMLESS = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("numpy.core.numeric", "_frombuffer"),
-    ("_codecs", "encode"),
-}
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -70,11 +63,11 @@ class GemRecording(ColumnRecording):
     """
 
     def __init__(self, path: Path, *, size: tuple[int, int] | None = None, unit: str | None = None) -> None:
-        arrays = _load(path)
+        arrays, pickled = _load(path)
         missing = [name for name in EXPOSURES if name not in arrays]
         if missing:
             raise FormatError(path, f"has no arrays {', '.join(missing)}; it holds {', '.join(arrays)}")
-        columns, disorder = _sorted(path, _columns(path, arrays))
+        columns, disorder = _sorted(path, _columns(path, arrays, pickled))
         self._arrays = arrays
         subpixel = any(columns[name].dtype.kind == "f" for name in "xy")
         super().__init__(
@@ -265,49 +258,74 @@ class GemWriter(EventWriter):
         self._blocks = []
 
 
-class _HarmlessUnpickler(pickle.Unpickler):
-    """Builds dictionaries and numpy arrays, and refuses whatever else a pickle names."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _HARMLESS:
-            raise pickle.UnpicklingError(f"it asks to run {module}.{name}, which no events need")
-        return super().find_class(module, name)
-
-
-def _load(path: Path) -> Arrays:
+def _load(path: Path) -> tuple[Arrays, Any]:
+    """The plain arrays by name, and what the pickled one holds; None where there is none."""
+    arrays: Arrays = {}
+    pickled = None
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".npy")]
-            return {name.removesuffix(".npy"): _member(path, archive, name) for name in names}
-    except (*ZIP_ERRORS, *HEADER_ERRORS, MemoryError) as error:
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise FormatError(path, f"damaged or cut short: {first}") from error
+            check_archive(path, archive)
+            for member in archive.namelist():
+                name = member.removesuffix(".npy")
+                if name == PICKLED and member != PICKLED:
+                    pickled = _pickled(path, read_member(archive, member))
+                elif name != member:
+                    arrays[name] = _array(path, ascii(name)[1:-1], read_member(archive, member))
+    except (*ZIP_ERRORS, OSError) as error:
+        raise FormatError(path, f"damaged or cut short: {_first_line(error)}") from error
+    return arrays, pickled
 
 
-def _member(path: Path, archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    data = io.BytesIO(archive.read(name))
-    if name != f"{PICKLED}.npy":
-        return np.asarray(npy_format.read_array(data, allow_pickle=False))
-    version = npy_format.read_magic(data)
-    read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-    shape, _, dtype = read(data)
+def _header(path: Path, place: str, data: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether columns come first, and dtype; the data follow."""
+    try:
+        version = npy_format.read_magic(data)
+        read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+        return read(data)
+    except (*HEADER_ERRORS, MemoryError, RecursionError) as error:
+        raise FormatError(path, f"damaged header: {_first_line(error)}", place=place) from error
+
+
+def _array(path: Path, place: str, content: bytes) -> NDArray[Any]:
+    """The array over the bytes of a .npy file."""
+    data = io.BytesIO(content)
+    shape, fortran, dtype = _header(path, place, data)
+    if dtype.hasobject or not dtype.itemsize:
+        raise FormatError(path, f"is {dtype}, expected plain values", place=place)
+    held, count = len(content) - data.tell(), math.prod(shape)
+    if not all(0 <= length <= LONGEST_AXIS for length in shape) or held < count * dtype.itemsize:
+        raise FormatError(
+            path, f"{dtype} {shape} takes {count * dtype.itemsize} bytes where {held} are left", place=place
+        )
+    flat = np.frombuffer(content, dtype, count, data.tell()) if count else np.empty(0, dtype)
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _pickled(path: Path, content: bytes) -> Any:
+    """What the one object of a .npy file of objects is."""
+    data = io.BytesIO(content)
+    shape, _, dtype = _header(path, PICKLED, data)
     if shape != () or not dtype.hasobject:
         raise FormatError(path, f"is {dtype} {shape}, expected one dictionary", place=PICKLED)
     try:
-        return np.asarray(_HarmlessUnpickler(data).load(), dtype=object)
-    except Exception as error:  # a damaged pickle raises anything
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise FormatError(path, f"the pickled events cannot be read: {first}", place=PICKLED) from error
+        held = read_pickle(data, names=KnownNames(others=False))
+    except PickleError as error:
+        place = error.inside(PICKLED).place
+        raise FormatError(path, f"the pickled events cannot be read: {error.what}", place=place) from error
+    # numpy wraps the dictionary in an array of one object.
+    objects = held.objects() if isinstance(held, ArrayDescription) else None
+    return objects[0] if objects and len(objects) == 1 else held
 
 
-def _columns(path: Path, arrays: Arrays) -> Arrays:
-    if PICKLED in arrays:
-        held: Any = arrays[PICKLED].reshape(-1)[0] if arrays[PICKLED].size == 1 else None
-        # numpy wraps the dictionary in an array of one object.
-        held = held if isinstance(held, dict) else None
-    else:
-        held = {name: arrays[stored] for name, stored in PLAIN.items() if stored in arrays}
-    if held is None or not all(isinstance(held.get(name), np.ndarray) for name in "txyp"):
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _columns(path: Path, arrays: Arrays, pickled: Any) -> Arrays:
+    held: Any = {name: arrays[stored] for name, stored in PLAIN.items() if stored in arrays}
+    if pickled is not None:
+        held = pickled
+    if not isinstance(held, dict) or not all(isinstance(held.get(name), np.ndarray) for name in "txyp"):
         raise FormatError(path, "has no arrays t, x, y, p of events", place=PICKLED)
     columns = {name: held[name] for name in "txyp"}
     shapes = {name: column.shape for name, column in columns.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from evsim.errors import CheckpointError
-from evsim.models.weights.unpickling import Inert
+from evsim.pickles.values import Inert, Name, printable
 
 State = dict[str, Tensor]
 
@@ -60,7 +60,7 @@ def find_state(content: Any, source: str) -> State:
 
 
 def _find(content: Any, source: str, depth: int = 0) -> State:
-    if isinstance(content, Inert):
+    if isinstance(content, (Inert, Name)):
         raise CheckpointError(
             f"{source} holds a pickled object of class {content.origin}, which is not loaded because that "
             "would run code; expected tensors: save its state_dict() with torch.save"
@@ -69,7 +69,7 @@ def _find(content: Any, source: str, depth: int = 0) -> State:
         if content and all(isinstance(value, Tensor) for value in content.values()):
             return {str(key): value.detach() for key, value in content.items()}
         for name in WRAPPERS if depth < 3 else ():
-            if isinstance(content.get(name), (Mapping, Inert)):
+            if isinstance(content.get(name), (Mapping, Inert, Name)):
                 return _find(content[name], source, depth + 1)
     raise CheckpointError(
         f"{source} holds {_describe(content)}, expected tensors by name, or such a mapping under one of "
@@ -80,7 +80,7 @@ def _find(content: Any, source: str, depth: int = 0) -> State:
 def _describe(content: Any) -> str:
     if not isinstance(content, Mapping):
         return f"a {type(content).__name__}"
-    others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    others = [key for key, value in content.items() if not isinstance(value, Tensor)]
     tensors = len(content) - len(others)
     return f"{tensors} tensors" + (f" beside {_listed(others)}" if others else "")
 
@@ -215,9 +215,9 @@ def _kind(tensor: Tensor) -> str:
     return "float" if tensor.is_floating_point() else "integer"
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: Sequence[Any]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return ", ".join(printable(str(name)) for name in names[:SHOWN]) + more
 
 
 def _name(network: nn.Module) -> str:

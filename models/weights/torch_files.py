@@ -7,7 +7,6 @@ on behalf of the file that it reads. Tensors come out on the CPU whatever device
 from __future__ import annotations
 
 import os
-import pickle
 import struct
 import tarfile
 import zipfile
@@ -17,13 +16,14 @@ from typing import Any, BinaryIO
 
 import torch
 
+from evsim.archives import check_archive, fill_from_member, read_member
 from evsim.errors import FormatError
 from evsim.models.weights.torch_tar_files import is_tar, read_tar
-from evsim.models.weights.unpickling import fill_tensor, flat_tensor, unpickle
+from evsim.models.weights.unpickling import bytes_of, fill_tensor, flat_tensor, unpickle
+from evsim.pickles.values import PickleError, printable
 
 ZIP_MAGIC = b"PK\x03\x04"
 BROKEN = (
-    pickle.UnpicklingError,
     struct.error,
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -37,7 +37,9 @@ BROKEN = (
     TypeError,
     ValueError,
 )
-"""What reading a damaged file can raise: its pickle makes calls with arguments of any kind."""
+"""What reading a damaged file can raise."""
+NO_TORCH_FILE = "cannot be read as a torch file"
+EXPECTED = "expected what torch.save or safetensors wrote, so download it again if it should be"
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 
@@ -56,16 +58,20 @@ def read_torch_file(path: Path) -> Any:
             return read_tar(file, path.stat().st_size) if is_tar(start) else _read_legacy(path, file)
         except FormatError:
             raise
-        except BROKEN as error:
+        except PickleError as error:
             raise FormatError(
-                path,
-                f"cannot be read as a torch file ({type(error).__name__}: {error}); expected what torch.save "
-                "or safetensors wrote, so download it again if it should be",
+                path, f"{NO_TORCH_FILE}: {error.what}; {EXPECTED}", place=error.place
+            ) from error
+        except BROKEN as error:
+            words = printable(" ".join(str(error).split()), 200)
+            raise FormatError(
+                path, f"{NO_TORCH_FILE} ({type(error).__name__}: {words}); {EXPECTED}"
             ) from error
 
 
 def _read_archive(path: Path, file: BinaryIO) -> Any:
     with zipfile.ZipFile(file) as archive:
+        check_archive(path, archive)
         names = archive.namelist()
         if any(name == "constants.pkl" or name.endswith("/constants.pkl") for name in names):
             raise FormatError(
@@ -78,21 +84,36 @@ def _read_archive(path: Path, file: BinaryIO) -> Any:
             raise FormatError(
                 path, f"is a zip archive of {len(names)} files, expected one that torch.save wrote"
             )
-        if f"{roots[0]}byteorder" in names and archive.read(f"{roots[0]}byteorder") != b"little":
+        if f"{roots[0]}byteorder" in names and read_member(archive, f"{roots[0]}byteorder") != b"little":
             raise FormatError(path, "was written on a big-endian machine; save it again on a common one")
         storages: dict[str, torch.Tensor] = {}
 
         def find_storage(identifier: Any) -> Any:
-            kind, dtype, key, _, count = identifier
-            if kind != "storage":
-                raise ValueError(f"persistent id of kind {kind!r}")
+            dtype, key, count, _ = storage_id(identifier)
             if key not in storages:
-                content = archive.read(f"{roots[0]}data/{key}")
-                storages[key] = flat_tensor(dtype, count, len(content))
-                fill_tensor(storages[key], content)
+                member = f"{roots[0]}data/{key}"
+                storages[key] = flat_tensor(dtype, count, archive.getinfo(member).file_size)
+                fill_from_member(archive, member, bytes_of(storages[key]))
             return storages[key]
 
-        return unpickle(archive.read(f"{roots[0]}data.pkl"), find_storage)
+        content = read_member(archive, f"{roots[0]}data.pkl")
+        try:
+            return unpickle(content, find_storage)
+        except PickleError as error:
+            raise error.inside("data.pkl") from error
+
+
+def storage_id(identifier: Any) -> tuple[Any, str, Any, Any]:
+    """Dtype, key, number of values and view of the storage that a persistent id names.
+
+    Raises PickleError for an id of another kind.
+    """
+    if type(identifier) is not tuple or len(identifier) not in (5, 6) or identifier[0] != "storage":
+        raise PickleError("a persistent id that names no storage")
+    _, dtype, key, _, count, *view = identifier
+    if type(key) is not str:
+        raise PickleError("a storage whose key is no text")
+    return dtype, key, count, view[0] if view else None
 
 
 def _read_legacy(path: Path, file: BinaryIO) -> Any:
@@ -102,11 +123,13 @@ def _read_legacy(path: Path, file: BinaryIO) -> Any:
     magic, protocol, system = unpickle(file), unpickle(file), unpickle(file)
     if magic != LEGACY_MAGIC or protocol != LEGACY_PROTOCOL:
         raise FormatError(path, "is a pickle but not a torch file; save it again with torch.save")
-    if not system.get("little_endian", True):
+    if type(system) is dict and not system.get("little_endian", True):
         raise FormatError(path, "was written on a big-endian machine; save it again on a common one")
     storages = LegacyStorages(os.fstat(file.fileno()).st_size)
-    content = unpickle(file, storages.find)
-    for key in unpickle(file):
+    content, keys = unpickle(file, storages.find), unpickle(file)
+    if type(keys) is not list:
+        raise PickleError("a pickle that is no list of storages")
+    for key in keys:
         storages.fill(key, file)
     storages.require_filled()
     return content
@@ -122,12 +145,9 @@ class LegacyStorages:
 
     def find(self, identifier: Any) -> Any:
         """The flat tensor of a persistent id, filled later; for a module, its class."""
-        kind, *data = identifier
-        if kind == "module":
-            return data[0]
-        if kind != "storage":
-            raise ValueError(f"persistent id of kind {kind!r}")
-        dtype, key, _, count, view = data
+        if type(identifier) is tuple and len(identifier) > 1 and identifier[0] == "module":
+            return identifier[1]
+        dtype, key, count, view = storage_id(identifier)
         if key not in self._tensors:
             self._tensors[key] = flat_tensor(dtype, count, self._left)
             self._left -= count * dtype.itemsize
@@ -139,6 +159,8 @@ class LegacyStorages:
 
     def fill(self, key: Any, file: BinaryIO) -> None:
         """Read the bytes of one storage, which stand behind their number of elements."""
+        if type(key) is not str or key not in self._unfilled:
+            raise PickleError("a storage is filled that no tensor has, or twice")
         tensor = self._tensors[key]
         (count,) = struct.unpack("<q", file.read(8))
         if count != tensor.numel():

@@ -30,7 +30,7 @@ from evsim.models.weights.state import (
     strip_prefixes,
 )
 from evsim.models.weights.torch_files import LEGACY_MAGIC, LEGACY_PROTOCOL
-from evsim.models.weights.unpickling import Inert
+from evsim.pickles.values import Inert
 
 LAYOUTS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 

@@ -21,7 +21,8 @@ from evsim import models
 from evsim.errors import CheckpointError, EvsimError, FormatError
 from evsim.models.weights.checkpoints import read_checkpoint
 from evsim.models.weights.torch_files import LEGACY_MAGIC, LEGACY_PROTOCOL
-from evsim.models.weights.unpickling import Inert, unpickle
+from evsim.models.weights.unpickling import unpickle
+from evsim.pickles.values import Inert
 
 CALLS: list[str] = []
 
