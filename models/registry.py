@@ -169,9 +169,8 @@ def from_published(
     found: NetworkEntry, state: State, source: str, hyper: Mapping[str, Any] | None = None
 ) -> nn.Module:
     """The network with a published state; source: what messages call where it came from."""
-    from evsim.models.weights.state import fill_network
+    from evsim.models.weights.state import filled_network
 
     published = published_state(found, state, source)
-    network = from_config(found, {**published.config, **(hyper or {})})
-    fill_network(network, published, source)
-    return network.eval()
+    fields = {**published.config, **(hyper or {})}
+    return filled_network(lambda: from_config(found, fields), published, source).eval()

@@ -31,7 +31,7 @@ from evsim.models.weights.state import (
     PARALLEL_PREFIXES,
     PublishedState,
     State,
-    fill_network,
+    filled_network,
     find_state,
     strip_prefixes,
 )
@@ -114,12 +114,12 @@ def network_of(checkpoint: Checkpoint, name: str, hyper: Mapping[str, Any] | Non
         raise CheckpointError(
             f"{source} holds the network {checkpoint.header['network']!r}, expected {name!r}"
         )
-    network = from_config(found, {**checkpoint.header["config"], **(hyper or {})})
+    fields = {**checkpoint.header["config"], **(hyper or {})}
+    published = PublishedState(state=checkpoint.content)
     try:
-        fill_network(network, PublishedState(state=checkpoint.content), source)
+        return filled_network(lambda: from_config(found, fields), published, source).eval()
     except CheckpointError as error:
         raise _explained(error, checkpoint, name, hyper or {}) from error
-    return network.eval()
 
 
 def _explained(

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evsim.errors import CheckpointError
+from evsim.errors import CheckpointError, EvsimError
 from evsim.pickles.values import Inert, Name, printable
 
 State = dict[str, Tensor]
@@ -141,21 +141,62 @@ def drop_aliases(state: Mapping[str, Tensor], aliases: Mapping[str, str]) -> Sta
     return found
 
 
+def filled_network(make: Callable[[], nn.Module], published: PublishedState, source: str) -> nn.Module:
+    """The network that `make` returns, with the published tensors.
+
+    It is made without memory first: the sizes that a few tensors imply may be ones that no machine has.
+    Raises CheckpointError as `fill_network` does, and for a network that cannot be made at all.
+    """
+    try:
+        require_fit(_outline(make), published, source)
+        network = make()
+    except EvsimError:
+        raise
+    except (MemoryError, RuntimeError) as error:
+        words = printable(" ".join(str(error).split()), 200)
+        raise CheckpointError(f"{source} describes a network that cannot be made: {words}") from error
+    _copy_state(network, published, source)
+    return network
+
+
+def _outline(make: Callable[[], nn.Module]) -> nn.Module:
+    """The network with shapes and no values; the network itself where values are needed to make it."""
+    try:
+        with torch.device("meta"):
+            return make()
+    except EvsimError:
+        raise
+    except (RuntimeError, TypeError) as error:
+        if "overflow" in str(error):  # sizes beyond 64 bits: values would not be had either
+            raise
+        return make()
+
+
 def fill_network(network: nn.Module, published: PublishedState, source: str) -> None:
     """Copy the published tensors into the network, after checking all of them.
 
     Warns of keys that the conversion ignores. Raises CheckpointError that names every missing, left over,
     wrongly shaped and non-finite key in its details.
     """
+    require_fit(network, published, source)
+    _copy_state(network, published, source)
+
+
+def require_fit(network: nn.Module, published: PublishedState, source: str) -> None:
+    """Check that the tensors are those of the network. Raises CheckpointError as `fill_network` does."""
     problems = find_problems(network, published)
     if problems:
         shown = "; ".join(f"{words}: {_listed(keys)}" for words, keys in problems.items())
         details = [f"{words}: {', '.join(keys)}" for words, keys in problems.items()]
         raise CheckpointError(f"{source} does not fit {_name(network)}: {shown}", details=details)
+
+
+def _copy_state(network: nn.Module, published: PublishedState, source: str) -> None:
+    """Copy tensors that are known to fit, and warn of those that stay unused."""
     unused = ignored_keys(network, published)
     if unused:
         reasons = "; ".join(f"{_listed(keys)} ({why})" for why, keys in unused.items())
-        warnings.warn(f"{source}: not used: {reasons}", stacklevel=2)
+        warnings.warn(f"{source}: not used: {reasons}", stacklevel=3)
     wanted = network.state_dict()
     network.load_state_dict({key: value for key, value in published.state.items() if key in wanted})
 

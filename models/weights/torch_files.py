@@ -165,7 +165,7 @@ class LegacyStorages:
         (count,) = struct.unpack("<q", file.read(8))
         if count != tensor.numel():
             raise ValueError(f"storage {key!r} of {count} values, announced with {tensor.numel()}")
-        fill_tensor(tensor, file.read(count * tensor.itemsize))
+        fill_tensor(tensor, file)
         self._unfilled.discard(key)
 
     def require_filled(self) -> None:

@@ -86,7 +86,7 @@ def _read_storages(file: BinaryIO, file_size: int) -> dict[int, torch.Tensor]:
         key, _, dtype = _entry(unpickle(file), 3)
         (count,) = struct.unpack("<q", file.read(8))
         storage = flat_tensor(dtype, count, file_size)
-        fill_tensor(storage, file.read(count * dtype.itemsize))
+        fill_tensor(storage, file)
         storages[tensor_key(key)] = storage
     views = unpickle(file)
     if type(views) is not list:

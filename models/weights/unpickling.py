@@ -33,7 +33,7 @@ STORAGE_DTYPES: dict[str, torch.dtype] = {
 }
 STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage")
 MOST_DIMENSIONS = 64
-EXPANDED = 1 << 16
+EXPANDED = 1 << 12
 """Elements that a tensor may have although its storage is smaller: constants are saved expanded."""
 
 
@@ -74,12 +74,15 @@ def bytes_of(tensor: torch.Tensor) -> memoryview:
     return memoryview(tensor.view(torch.uint8).numpy()) if tensor.numel() else memoryview(bytearray())
 
 
-def fill_tensor(tensor: torch.Tensor, content: bytes) -> None:
-    """Copy the bytes of a storage into its tensor. Raises PickleError when there are too few."""
+def fill_tensor(tensor: torch.Tensor, file: BinaryIO) -> None:
+    """Read the bytes of a storage into its tensor. Raises PickleError when there are too few."""
     memory = bytes_of(tensor)
-    if len(content) < len(memory):
-        raise PickleError(f"a storage of {len(memory)} bytes is cut short")
-    memory[:] = content[: len(memory)]
+    filled = 0
+    while filled < len(memory):
+        count: int = file.readinto(memory[filled:])  # type: ignore[attr-defined]
+        if not count:
+            raise PickleError(f"a storage of {len(memory)} bytes is cut short")
+        filled += count
 
 
 def build_parameter(tensor: Any, *ignored: Any) -> Any:
