@@ -12,6 +12,9 @@ COMPRESSION = 100
 ROOM = 256 << 20
 """What compressed members may unpack to: so many times their bytes in the archive, and so many bytes more."""
 
+HEADER = 30
+"""Bytes before the name of a member."""
+
 PIECE = 16 << 20
 READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -34,6 +37,8 @@ def check_archive(path: str | os.PathLike[str], archive: zipfile.ZipFile) -> Non
             raise FormatError(
                 path, f"claims {member.file_size} bytes and holds {member.compress_size}", place=place
             )
+        if not 0 <= member.header_offset <= size - HEADER - member.compress_size:
+            raise FormatError(path, f"lies outside the {size} bytes of the file", place=place)
         packed += member.compress_size
         unpacked += member.file_size
         if packed > size:
