@@ -127,7 +127,8 @@ class _Interpreter:
     def push_text(self, content: bytes, encoding: str = "utf-8") -> None:
         self.budget.spend(TEXT_SIZE + len(content))
         text = content.decode(encoding)
-        text.encode("utf-8")  # Lone surrogates fail here.
+        if encoding != "utf-8":
+            text.encode("utf-8")  # Lone surrogates fail here; UTF-8 has none.
         self.stack.append(text)
 
     def push_old_text(self, content: bytes) -> None:
@@ -366,15 +367,20 @@ class _Interpreter:
         if not isinstance(target, Inert):
             raise PickleError(f"it sets attributes of a {type(target).__name__}")
         target.state = state
-        array = target.array() if isinstance(target, arrays.ArrayDescription) else None
+        if isinstance(target, arrays.ArrayDescription):
+            self.replace_by_array(target)
+
+    def replace_by_array(self, described: arrays.ArrayDescription) -> None:
+        """Put the array in place of its description, on the stack and in the memo."""
+        array = described.array()
         if array is None:
             return
-        self.budget.spend(CONTAINER_SIZE + len(state[-1]))
+        self.budget.spend(CONTAINER_SIZE + array.nbytes)
         self.stack[-1] = array
-        for place in target.places:
-            if self.memo[place] is target:
+        for place in described.places:
+            if self.memo[place] is described:
                 self.memo[place] = array
-        target.places.clear()
+        described.places.clear()
 
     def persistent(self, identifier: Any) -> None:
         if self.find_storage is None:

@@ -71,7 +71,7 @@ def flat_tensor(dtype: Any, count: Any, limit: int) -> torch.Tensor:
 
 def bytes_of(tensor: torch.Tensor) -> memoryview:
     """The memory of a 1-D tensor, to be filled."""
-    return memoryview(tensor.view(torch.uint8).numpy()) if tensor.numel() else memoryview(bytearray())
+    return tensor.view(torch.uint8).numpy().data if tensor.numel() else memoryview(bytearray())
 
 
 def fill_tensor(tensor: torch.Tensor, file: BinaryIO) -> None:
