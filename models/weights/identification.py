@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from evsim.errors import EvsimError
 from evsim.models import registry
-from evsim.models.weights.state import PublishedState, State, find_problems
+from evsim.models.weights.state import PublishedState, State, find_problems, outline_network
 
 
 def identify(state: State, other_than: str) -> str | None:
@@ -25,7 +26,7 @@ def _fits(name: str, state: State) -> bool:
             continue
         try:
             published = convert(state)
-            network = registry.from_config(entry, published.config)
+            network = outline_network(partial(registry.from_config, entry, published.config))
         except (EvsimError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError):
             continue  # a conversion may stumble over the keys of another network
         if not find_problems(network, published):

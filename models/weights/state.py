@@ -148,7 +148,7 @@ def filled_network(make: Callable[[], nn.Module], published: PublishedState, sou
     Raises CheckpointError as `fill_network` does, and for a network that cannot be made at all.
     """
     try:
-        require_fit(_outline(make), published, source)
+        require_fit(outline_network(make), published, source)
         network = make()
     except EvsimError:
         raise
@@ -159,7 +159,7 @@ def filled_network(make: Callable[[], nn.Module], published: PublishedState, sou
     return network
 
 
-def _outline(make: Callable[[], nn.Module]) -> nn.Module:
+def outline_network(make: Callable[[], nn.Module]) -> nn.Module:
     """The network with shapes and no values; the network itself where values are needed to make it."""
     try:
         with torch.device("meta"):
