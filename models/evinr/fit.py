@@ -19,7 +19,7 @@ from evsim.models.evinr.targets import aligned_targets, published_targets
 from evsim.models.log_video.thresholds import recorded_thresholds
 from evsim.models.training.scene_task import require_finite
 
-Report = Callable[[int, int, float], None]
+LossReport = Callable[[int, int, float], None]
 GAUGE_FRAMES = 50
 """Frames over which the mean of the log intensity is taken."""
 
@@ -69,7 +69,7 @@ class Fit:
         self.step += 1
         return loss._asdict()
 
-    def run(self, report: Report | None = None, every: int = 10) -> float:
+    def run(self, report: LossReport | None = None, every: int = 10) -> float:
         """Take all steps that are left; the last loss, NaN where there was no step.
 
         report: called with (steps done, steps, loss) every so many steps. Raises RunError for a loss that is
