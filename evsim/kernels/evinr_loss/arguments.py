@@ -18,7 +18,8 @@ class LossWeights:
     """Of the variance over time of the mean of each frame."""
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        for name in ("spatial", "constant"):  # by name: torch.compile follows nothing else
+            value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
                 raise ConfigError(f"{name} = {value}, expected a number from 0")
 

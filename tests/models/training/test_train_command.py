@@ -246,7 +246,8 @@ def test_two_processes_stop_together_and_give_the_weights_of_one(
     process.terminate()  # the other one is told by this one
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
-    assert json.loads(output)["ended"] == "terminated"  # one of them speaks
+    # One of them speaks; the Gloo of older torch says there, too, that it is connected.
+    assert json.loads(output[output.index("{") :])["ended"] == "terminated"
     assert errors.count("resume with:") == 1
     assert "Traceback" not in errors
     done = CliRunner().invoke(
